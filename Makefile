@@ -1,0 +1,50 @@
+# make run       raw photographs to a registered recognizer, on the built-in sample set
+# make test      everything that tests need, then pytest (minutes; no real faces, no whole graph)
+# make test-realdata, test-pipeline   real faces where they are; the whole graph on both engines
+# make lint      ruff and mypy
+# make kfp-local the Kubeflow pipeline on this machine, without containers
+# make bench-X   benchmarks/X.py; the last line is one JSON object
+
+PYTHON ?= python3
+BIN := .venv/bin
+# DVC, MLflow and Great Expectations do not report to their makers from here.
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export GX_ANALYTICS_ENABLED := false
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: run data test test-realdata test-pipeline lint kfp-local
+run: .venv/run data
+	dvc repro
+	facewright report
+
+data: .venv/run data/train data/verify
+	dvc add --quiet data
+
+data/%:
+	facewright dataset import sample:$* $@/sample
+
+test: .venv/dev
+	pytest -m "not realdata and not pipeline"
+
+test-realdata: .venv/dev
+	pytest -m realdata
+
+test-pipeline: .venv/dev data
+	pytest -m pipeline
+
+lint: .venv/dev
+	ruff check
+	ruff format --check
+	mypy
+
+kfp-local: .venv/dev data
+	python -m pipelines.local
+
+bench-%: .venv/dev
+	python benchmarks/$(subst -,_,$*).py
+
+.venv/run .venv/dev: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	pip install --quiet --constraint constraints.txt --editable ".[$(if $(filter dev,$(@F)),dev,tensorrt-rtx)]"
+	touch $@

@@ -1,0 +1,23 @@
+"""Kubeflow component of the stage promote; the pipeline runs it only if the gate says so."""
+
+from kfp import dsl
+
+from components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE)
+def promote(
+    gate: dsl.Input[dsl.Artifact],
+    register: dsl.Input[dsl.Artifact],
+    output: dsl.Output[dsl.Artifact],
+):
+    """Make the registered version the champion."""
+    from pathlib import Path
+
+    from facewright.stages import promote
+
+    promote.run(
+        gate=Path(gate.path),
+        register=Path(register.path),
+        output=Path(output.path),
+    )

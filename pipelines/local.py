@@ -1,0 +1,33 @@
+"""`make kfp-local`: the Kubeflow pipeline on this machine, a subprocess per component."""
+
+import sys
+from pathlib import Path
+
+from kfp import local
+
+from facewright.errors import FacewrightError
+from pipelines.arguments import arguments
+from pipelines.graph import facewright
+
+ROOT = Path("artifacts/kfp-local")  # one folder per run, one below it per component
+
+
+def main() -> int:
+    """Run the pipeline on `data/` of this checkout; 0 when it went well, else 2."""
+    ROOT.mkdir(parents=True, exist_ok=True)
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(ROOT),
+        raise_on_error=True,
+    )
+    try:
+        facewright(**arguments(repository=".", revision=""))
+    except (FacewrightError, RuntimeError) as error:
+        print(f"pipelines.local: {error}", file=sys.stderr)
+        return 2
+    print(f"{ROOT}: what each component wrote, in a folder per run")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

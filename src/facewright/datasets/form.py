@@ -1,0 +1,235 @@
+"""The dataset form: a card, a manifest, tar shards with the original bytes, and perhaps pairs.
+
+    NAME/
+    ├── dataset.yaml       the card: name, kind, source and its digest, licence, consent basis
+    ├── manifest.parquet   one row per image, in the order of the shards
+    ├── pairs.parquet      verification sets only: fold, label, a, b (ids of images)
+    └── shards/00000.tar   the images' bytes as they came; a member is named ID + its suffix
+
+The same input gives the same bytes: members carry no times or owners, the order is the writer's.
+Any image can be read by its offset, without an index of the tar; any WebDataset reader can stream
+the shards.
+"""
+
+import hashlib
+import tarfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import pandas as pd
+import yaml
+
+from facewright.errors import DatasetError
+from facewright.files import file_digest, write_yaml
+
+SHARD_BYTES = 256 * 1024 * 1024
+CARD = "dataset.yaml"
+MANIFEST = "manifest.parquet"
+PAIRS = "pairs.parquet"
+MANIFEST_COLUMNS = ["id", "identity", "shard", "offset", "length", "sha256"]
+PAIR_COLUMNS = ["fold", "label", "a", "b"]
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """Where a dataset comes from and what may be done with it."""
+
+    name: str
+    kind: str  # "identities" (for training), "verification" (has pairs) or "crops"
+    source: str  # file name of the archive or folder, or "sample"
+    source_digest: str  # sha256 of the archive, or over the folder's names and digests
+    licence: str
+    consent: str  # the legal or ethical basis on which the faces are used
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset. `manifest` has a unique `id` and an `identity` per row."""
+
+    root: Path
+    card: DatasetCard
+    manifest: pd.DataFrame
+    pairs: pd.DataFrame | None
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the manifest, which holds the digest of every image."""
+        return file_digest(self.root / MANIFEST)
+
+
+def open_dataset(root: Path) -> Dataset:
+    """Open the dataset folder `root`.
+
+    Raises:
+        DatasetError: a part of the form is missing or cannot be read.
+    """
+    try:
+        values = yaml.safe_load((root / CARD).read_text(encoding="utf-8"))
+        names = {f.name for f in fields(DatasetCard)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise DatasetError(f"{root / CARD}: its keys must be {', '.join(sorted(names))}")
+        manifest = pd.read_parquet(root / MANIFEST)
+        pairs = pd.read_parquet(root / PAIRS) if (root / PAIRS).exists() else None
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{root} is not a dataset ({Path(error.filename or CARD).name} is missing): "
+            f"write it with `facewright dataset import SOURCE {root}`"
+        ) from error
+    except (yaml.YAMLError, OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise DatasetError(f"{root} cannot be read ({error}): import it again") from error
+    absent = [name for name in MANIFEST_COLUMNS if name not in manifest.columns]
+    if absent:
+        raise DatasetError(f"{root / MANIFEST} lacks {', '.join(absent)}: import it again")
+    return Dataset(root=root, card=DatasetCard(**values), manifest=manifest, pairs=pairs)
+
+
+def find_datasets(folder: Path) -> list[Dataset]:
+    """Open `folder` itself if it is a dataset, else every dataset directly below it, by name.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    if (folder / CARD).exists():
+        return [open_dataset(folder)]
+    found = [open_dataset(card.parent) for card in sorted(folder.glob(f"*/{CARD}"))]
+    if not found:
+        raise DatasetError(
+            f"no dataset in {folder}: write one with `facewright dataset import SOURCE "
+            f"{folder}/NAME`"
+        )
+    return found
+
+
+def read_bytes(root: Path, *, shard: str, offset: int, length: int) -> bytes:
+    """The bytes of one image: `length` bytes at `offset` of the tar `root/shard`."""
+    try:
+        with (root / shard).open("rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+    except OSError as error:
+        raise DatasetError(f"{root / shard} cannot be read: import or pull it again") from error
+    if len(data) != length:
+        raise DatasetError(f"{root / shard} is cut short at byte {offset}: import or pull it again")
+    return data
+
+
+class DatasetWriter:
+    """Writes a dataset folder image by image; a context manager.
+
+    The folder must exist and be empty (see `files.whole_directory`). Rows without bytes, such as
+    a photo in which no face was found, are kept in the manifest with an empty shard.
+    """
+
+    def __init__(self, root: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
+        self.root = root
+        self._shard_bytes = shard_bytes
+        # Columns, not rows: half a million dicts would take ten times the memory.
+        self._columns: dict[str, list[Any]] = {"id": [], "identity": []}
+        self._ids: set[str] = set()
+        self._tar: IO[bytes] | None = None
+        self._shard = ""
+        self._shards = 0
+        (root / "shards").mkdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close_shard()
+
+    def add(
+        self, *, id: str, identity: str, data: bytes | None, suffix: str = "", **columns: Any
+    ) -> str:
+        """Append one image. `suffix` starts with a dot; `columns` become manifest columns.
+
+        Returns the bytes' sha256, empty without bytes.
+
+        Raises:
+            DatasetError: the id was given before.
+        """
+        if id in self._ids:
+            raise DatasetError(f"two images are named {id!r}: rename one of them in the source")
+        row: dict[str, Any] = {"id": id, "identity": identity}
+        if data is None:
+            row |= {"shard": "", "offset": 0, "length": 0, "sha256": ""}
+        else:
+            shard, offset = self._append(member_name(id, suffix), data)
+            digest = hashlib.sha256(data).hexdigest()
+            row |= {"shard": shard, "offset": offset, "length": len(data), "sha256": digest}
+        row |= columns
+        for name in row.keys() - self._columns.keys():
+            self._columns[name] = [None] * len(self._ids)
+        for name, values in self._columns.items():
+            values.append(row.get(name))
+        self._ids.add(id)
+        return str(row["sha256"])
+
+    def _append(self, name: str, data: bytes) -> tuple[str, int]:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        member.mode = 0o644
+        header = member.tobuf(tarfile.PAX_FORMAT)
+        if self._tar is None or self._tar.tell() + len(header) + len(data) > self._shard_bytes:
+            self._close_shard()
+            self._shard = f"shards/{self._shards:05d}.tar"
+            self._shards += 1
+            self._tar = (self.root / self._shard).open("wb")
+        self._tar.write(header)
+        offset = self._tar.tell()
+        self._tar.write(data)
+        self._tar.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+        return self._shard, offset
+
+    def _close_shard(self) -> None:
+        """End the tar as POSIX asks: two empty blocks, then up to a whole record."""
+        if self._tar is not None:
+            with self._tar as tar:
+                tar.write(bytes(2 * tarfile.BLOCKSIZE))
+                tar.write(bytes(-tar.tell() % tarfile.RECORDSIZE))
+            self._tar = None
+
+    def finish(self, card: Mapping[str, Any], *, pairs: pd.DataFrame | None = None) -> None:
+        """Write manifest, pairs and card; call it once, last.
+
+        Raises:
+            DatasetError: no image was added, or a pair names an image that is not there.
+        """
+        self._close_shard()
+        if not self._ids:
+            raise DatasetError(f"no image was found in {card['source']}: nothing was imported")
+        if pairs is not None:
+            check_pairs(pairs, known=self._ids, where=str(card["source"]))
+            pairs[PAIR_COLUMNS].to_parquet(self.root / PAIRS, index=False)
+        pd.DataFrame(self._columns).to_parquet(self.root / MANIFEST, index=False)
+        write_yaml(self.root / CARD, asdict(DatasetCard(**card)))
+
+
+def member_name(id: str, suffix: str) -> str:
+    """The name of an image in its shard.
+
+    WebDataset ends a sample's key at the first dot of the file name, so that `J.R._1` and `J.R._2`
+    would become one sample: dots (and the per cent sign) in the last part are written as %2E (%25).
+    """
+    folder, slash, stem = id.rpartition("/")
+    return folder + slash + stem.replace("%", "%25").replace(".", "%2E") + suffix
+
+
+def check_pairs(pairs: pd.DataFrame, *, known: set[str], where: str) -> None:
+    """Refuse an empty list of pairs, and pairs that name an unknown image."""
+    if pairs.empty:
+        raise DatasetError(f"{where}: no verification pair was found: check the pairs file")
+    for side in ("a", "b"):
+        missing = pairs.loc[~pairs[side].isin(known), side]
+        if len(missing):
+            raise DatasetError(
+                f"{where}: the pairs name {len(missing)} images that are not there, "
+                f"first {missing.iloc[0]!r}: check the pairs file against the images"
+            )

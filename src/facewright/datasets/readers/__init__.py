@@ -1,0 +1,51 @@
+"""Where images come from: a module per family of sources, each a stream of `Entry`.
+
+A reader never writes, holds one image at a time, and refuses names that could lead outside.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from facewright.errors import DatasetError
+
+MAX_IMAGE_BYTES = 256 * 1024 * 1024  # no photo is larger; an archive may claim anything
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a source. `read` gives its bytes, and must be called before the next entry."""
+
+    name: str  # path inside the source, with forward slashes
+    size: int  # bytes
+    read: Callable[[], bytes]
+
+
+def checked_name(name: str, *, source: str) -> str:
+    """`name` without a leading `./`, if it stays inside the source.
+
+    Raises:
+        DatasetError: it is absolute, climbs with `..`, or cannot be written as text.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    drive = len(name) > 1 and name[1] == ":" and name[0].isascii() and name[0].isalpha()
+    if name.startswith("/") or drive or ".." in parts or "\\" in name or "\0" in name:
+        raise DatasetError(
+            f"{source}: {name!r} leads outside the archive: pack it again with relative paths"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(
+            f"{source}: the name {name!r} is not UTF-8: rename it in the source"
+        ) from error
+    return "/".join(parts)
+
+
+def checked_size(entry: Entry, *, source: str) -> Entry:
+    """`entry`, if it is no larger than a photo can be."""
+    if entry.size > MAX_IMAGE_BYTES:
+        raise DatasetError(
+            f"{source}: {entry.name!r} claims {entry.size / 1e6:.0f} MB, and images end at "
+            f"{MAX_IMAGE_BYTES / 1e6:.0f}: remove it from the source"
+        )
+    return entry

@@ -1,0 +1,79 @@
+"""What all backends share: crops in, unit embeddings out."""
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from facewright.models.recognizer import WEIGHTS, RecognizerCard, to_input
+
+BATCH = 64  # crops per call of a backend; larger ones are no faster on a CPU and take more memory
+
+
+class Recognizer(ABC):
+    """An opened recognizer; a backend adds `run`."""
+
+    batch = BATCH
+
+    def __init__(self, folder: Path, card: RecognizerCard):
+        self.card = card
+        self.model_bytes = (folder / WEIGHTS[card.format]).stat().st_size
+
+    @abstractmethod
+    def run(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """`(n, 3, S, S) float32` as the card wants it, 1 ≤ n ≤ `batch` → `(n, E) float32`."""
+
+    def embed(self, crops: npt.NDArray[np.uint8], *, flip: bool = False) -> npt.NDArray[np.float32]:
+        """Embeddings of `crops`.
+
+        Args:
+            crops: `(N, S, S, 3) uint8 RGB`, S the card's input size (112).
+            flip: average the embedding of each crop with that of its mirror image (before
+                normalizing, as ArcFace's evaluation does).
+
+        Returns:
+            `(N, E) float32` of Euclidean length 1, so that a dot product is the cosine
+            similarity. An embedding of zeros stays zero: similar to nothing.
+        """
+        side = self.card.input_size
+        if crops.dtype != np.uint8 or crops.shape[1:] != (side, side, 3):
+            raise ValueError(
+                f"crops must be (N, {side}, {side}, 3) uint8, got {crops.shape} {crops.dtype}"
+            )
+        embeddings = np.zeros((len(crops), self.card.embedding_size), np.float32)
+        for start in range(0, len(crops), self.batch):
+            part = crops[start : start + self.batch]
+            raw = self.run(to_input(part, self.card))
+            if flip:
+                raw = (raw + self.run(to_input(part[:, :, ::-1], self.card))) / 2
+            embeddings[start : start + self.batch] = raw
+        length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        return embeddings / np.where(length > 0, length, 1)
+
+
+def latency(
+    recognizer: Recognizer, crop: npt.NDArray[np.uint8], *, calls: int
+) -> dict[str, float]:
+    """Time of embedding one crop, preparation included, after a warm-up.
+
+    Args:
+        crop: `(S, S, 3) uint8 RGB`.
+        calls: timed calls.
+
+    Returns:
+        `median_ms` and `p95_ms`, wall clock, on as many threads as the recognizer was opened with.
+    """
+    one = crop[None]
+    for _ in range(max(3, calls // 10)):
+        recognizer.embed(one)
+    times = np.empty(calls)
+    for call in range(calls):
+        start = time.perf_counter()
+        recognizer.embed(one)
+        times[call] = time.perf_counter() - start
+    return {
+        "median_ms": float(np.median(times) * 1000),
+        "p95_ms": float(np.percentile(times, 95) * 1000),
+    }

@@ -1,0 +1,79 @@
+"""The figures of several recognizers as text: one line each, for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+WIDEST_NAME = 22
+TAR = "tar_at_far_"
+
+
+def finest_far(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The smallest FAR target that every row reports, as it stands in its key; None for none."""
+    reported = [{key[len(TAR) :] for key in row if _is_tar(key)} for row in rows]
+    common = set.intersection(*reported) if reported else set()
+    return min(common, key=float) if common else None
+
+
+def far_targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The FAR targets that any row reports, falling."""
+    found = {key[len(TAR) :] for row in rows for key in row if _is_tar(key)}
+    return sorted(found, key=float, reverse=True)
+
+
+def _is_tar(key: str) -> bool:
+    return key.startswith(TAR) and not key.endswith(("_low", "_high"))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """An aligned table, at most 100 columns wide, without a final newline.
+
+    Args:
+        rows: one per recognizer: `recognizer` (its name), the figures of `verification_metrics`,
+            and where they are known `megabytes` (10⁶ bytes) and `ms_per_face`.
+    """
+    far = finest_far(rows)
+    header = ["recognizer", "accuracy [95 %]"]
+    header += [f"TAR @ FAR {share(far)} [95 %]"] if far else []
+    header += ["EER", "not found", "MB", "ms/face"]
+    lines = [header]
+    for row in rows:
+        name = str(row["recognizer"])
+        line = [name if len(name) <= WIDEST_NAME else name[: WIDEST_NAME - 1] + "…"]
+        line.append(with_interval(row, "accuracy"))
+        line += [with_interval(row, TAR + far)] if far else []
+        line += [percent(row["eer"]) + " %", f"{row['failures']:.0f}"]
+        line += [number(row.get("megabytes")), number(row.get("ms_per_face"))]
+        lines.append(line)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    texts = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([texts[0], "─" * max(map(len, texts)), *texts[1:]])
+
+
+def with_interval(row: Mapping[str, Any], key: str) -> str:
+    """`93.1 % [91.8, 94.3]`"""
+    low, high = percent(row[f"{key}_low"]), percent(row[f"{key}_high"])
+    return f"{percent(row[key])} % [{low}, {high}]"
+
+
+def percent(value: float) -> str:
+    """A share as per cent with one decimal, two where less would round an error away."""
+    text = f"{100 * value:.1f}"
+    return text if value in (0, 1) or text not in ("0.0", "100.0") else f"{100 * value:.2f}"
+
+
+def share(key: str) -> str:
+    """`0.001` as `0.1 %`"""
+    return f"{100 * float(key):g} %"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, or a dash for what is not known."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,103 @@
+"""Folders that are whole or absent, and digests of what they hold."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from facewright.errors import StorageError
+
+PACKAGE = Path(__file__).parent
+
+
+@contextmanager
+def storage_errors(where: Path) -> Iterator[None]:
+    """Turn a full disk or a folder without write permission into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"the disk is full while writing {where}: free some space and run it again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise StorageError(
+                f"{error.filename or where} cannot be written: check its permissions"
+            ) from error
+        raise
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Give a folder beside `path` to fill; it becomes `path` only if all went well.
+
+    A failure removes it again. A process killed in the middle leaves `.NAME.partial`, which the
+    next run removes first; `path` itself is never half written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with storage_errors(path):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            replaced = path.with_name(f".{path.name}.replaced")
+            shutil.rmtree(replaced, ignore_errors=True)
+            if path.exists():
+                path.rename(replaced)
+            partial.rename(path)
+            shutil.rmtree(replaced, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with sorted keys and a final newline; `path` is whole or untouched."""
+    _write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """YAML in the order given; `path` is whole or untouched."""
+    _write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with storage_errors(path):
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def directory_digest(path: Path, *, pattern: str = "**/*") -> str:
+    """sha256 over the names and digests of the files below `path`, in sorted order."""
+    total = hashlib.sha256()
+    for file in sorted(path.glob(pattern)):
+        if file.is_file():
+            total.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode())
+    return total.hexdigest()
+
+
+def code_digest(*rooms: str) -> str:
+    """sha256 over the source of the named rooms (`models`, `training`, …) of this package."""
+    total = hashlib.sha256()
+    for room in sorted(rooms):
+        total.update(directory_digest(PACKAGE / room, pattern="**/*.py").encode())
+    return total.hexdigest()
+
+
+def values_digest(values: Any) -> str:
+    """sha256 of plain values (numbers, strings, lists, mappings) in one canonical form."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

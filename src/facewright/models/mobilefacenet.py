@@ -1,0 +1,85 @@
+"""MobileFaceNet (Chen et al., CCBR 2018, table 1): a million parameters, depthwise convolutions.
+
+Cheap on phones; slower than the small dense network on a CPU with matrix units.
+"""
+
+from torch import Tensor, nn
+
+# expansion t, channels c, repeats n, first stride s: the bottleneck rows of the paper's table
+BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+
+
+class MobileFaceNet(nn.Module):
+    """`(N, 3, 112, 112)` → `(N, embedding_size)`; the paper's embedding has 128 values."""
+
+    def __init__(self, embedding_size: int, dropout: float):
+        super().__init__()
+        self.stem = nn.Sequential(_layer(3, 64, stride=2), _layer(64, 64, groups=64))
+        bottlenecks: list[nn.Module] = []
+        before = 64
+        for expansion, width, repeats, first in BOTTLENECKS:
+            for repeat in range(repeats):
+                stride = first if repeat == 0 else 1
+                bottlenecks.append(Bottleneck(before, width, stride, expansion))
+                before = width
+        self.bottlenecks = nn.Sequential(*bottlenecks)
+        self.widen = _layer(before, 512, size=1)
+        # The paper's global depthwise convolution: each place of the 7×7 map has a weight.
+        self.pool = _layer(512, 512, size=7, padding=0, groups=512, linear=True)
+        self.dropout = nn.Dropout(dropout)
+        self.embedding = nn.Linear(512, embedding_size, bias=False)
+        self.normalize = nn.BatchNorm1d(embedding_size)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.pool(self.widen(self.bottlenecks(self.stem(images))))
+        embeddings: Tensor = self.normalize(self.embedding(self.dropout(features.flatten(1))))
+        return embeddings
+
+
+class Bottleneck(nn.Module):
+    """Inverted residual of MobileNetV2: widen, depthwise, narrow without activation."""
+
+    def __init__(self, before: int, width: int, stride: int, expansion: int):
+        super().__init__()
+        inside = before * expansion
+        self.body = nn.Sequential(
+            _layer(before, inside, size=1),
+            _layer(inside, inside, stride=stride, groups=inside),
+            _layer(inside, width, size=1, linear=True),
+        )
+        self.residual = stride == 1 and before == width
+
+    def forward(self, features: Tensor) -> Tensor:
+        out: Tensor = self.body(features)
+        return features + out if self.residual else out
+
+
+def _layer(
+    before: int,
+    width: int,
+    *,
+    size: int = 3,
+    stride: int = 1,
+    padding: int | None = None,
+    groups: int = 1,
+    linear: bool = False,
+) -> nn.Sequential:
+    """Convolution, BatchNorm and, unless `linear`, PReLU."""
+    layer = nn.Sequential(
+        nn.Conv2d(
+            before,
+            width,
+            size,
+            stride=stride,
+            padding=size // 2 if padding is None else padding,
+            groups=groups,
+            bias=False,
+        ),
+        nn.BatchNorm2d(width),
+    )
+    if not linear:
+        layer.append(nn.PReLU(width))
+    return layer

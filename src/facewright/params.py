@@ -1,0 +1,200 @@
+"""One strict model per section of params.yaml: unknown keys and bad values are refused by name."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from facewright.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen, strict, nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Validate(Section):
+    min_side: Count
+    max_aspect: Annotated[float, Field(ge=1)]
+    min_sharpness: Annotated[float, Field(ge=0)]
+    min_brightness: Annotated[float, Field(ge=0, le=255)]
+    max_brightness: Annotated[float, Field(ge=0, le=255)]
+    min_images_per_identity: Count
+    max_overlap: Share
+
+
+class Align(Section):
+    detector: Literal["mtcnn", "yunet", "scrfd"]
+    model: str | None
+    min_face: Annotated[float, Field(gt=0, le=1)]
+    threshold: Share
+
+
+class Augmentation(Section):
+    flip: Share
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    shift: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Annotated[float, Field(ge=0, lt=1)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+    saturation: Annotated[float, Field(ge=0, lt=1)]
+    erase: Share
+    grey: Share
+
+
+class Train(Section):
+    seed: int
+    network: Literal["resnet_small", "resnet_tiny", "mobilefacenet", "iresnet18", "iresnet50"]
+    embedding_size: Count
+    head: Literal["arcface", "cosface", "softmax"]
+    scale: Positive
+    margin: Annotated[float, Field(ge=0, lt=1.6)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Literal["sgd", "adamw"]
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    clip_norm: Positive
+    precision: Literal["bf16", "fp32"]
+    augmentation: Augmentation
+    checkpoint_every: Count
+
+
+class Distill(Section):
+    seed: int
+    network: Literal["resnet_small", "resnet_tiny", "mobilefacenet", "iresnet18", "iresnet50"]
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    relation_weight: Annotated[float, Field(ge=0)]
+
+
+class Quantize(Section):
+    calibration_crops: Count
+    method: Literal["minmax", "percentile", "entropy"]
+    parity_crops: Count
+
+
+class Compile(Section):
+    builder: Literal["auto", "tensorrt", "tensorrt-rtx", "off"]
+    targets: Annotated[list[Annotated[str, Field(pattern=r"^sm\d+$")]], Field(min_length=1)]
+    max_batch: Count
+
+
+class Evaluate(Section):
+    runtime: Literal["onnxruntime", "openvino"]
+    flip: bool
+    far_targets: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+    bootstrap: Annotated[int, Field(ge=100)]
+    latency_calls: Annotated[int, Field(ge=10)]
+
+
+class Gate(Section):
+    """The promotion policy, `mlflow/promotion.yaml`."""
+
+    model: Annotated[str, Field(min_length=1)]
+    min_accuracy: Share
+    max_int8_accuracy_drop: Share
+    max_accuracy_drop_from_champion: Share
+    min_int8_speedup: Positive
+
+
+SECTIONS: Mapping[str, type[Section]] = {
+    "validate": Validate,
+    "align": Align,
+    "train": Train,
+    "distill": Distill,
+    "quantize": Quantize,
+    "compile": Compile,
+    "evaluate": Evaluate,
+}
+PARAMS = Path("params.yaml")
+POLICY = Path("mlflow/promotion.yaml")  # the gate's section has a file, and an owner, of its own
+
+S = TypeVar("S", bound=Section)
+
+
+def load(stage: str) -> Section:
+    """The section of `stage` from params.yaml (the gate's from the policy), in this folder.
+
+    Raises:
+        ParamsError: the file is missing or no YAML; some section is unknown; this one is missing
+            or has an unknown key or a bad value.
+    """
+    if stage == "gate":
+        return load_policy(POLICY)
+    values = _read(PARAMS)
+    unknown = sorted(set(values) - set(SECTIONS))
+    if unknown:
+        raise ParamsError(f"{PARAMS}: unknown section {unknown[0]!r}{_hint(unknown[0], SECTIONS)}")
+    if stage not in values:
+        raise ParamsError(f"{PARAMS}: section {stage!r} is missing: add it")
+    return check(SECTIONS[stage], values[stage], where=f"{PARAMS}: {stage}")
+
+
+def load_policy(path: Path) -> Gate:
+    """The promotion policy, a file of its own so that it can have an owner of its own."""
+    return check(Gate, _read(path), where=str(path))
+
+
+def from_json(section: type[S], text: str) -> S:
+    """A section from a JSON string, the form in which Kubeflow passes it."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ParamsError(f"{section.__name__.lower()} parameters are not JSON: {error}") from error
+    return check(section, values, where=f"{section.__name__.lower()} parameters")
+
+
+def check(section: type[S], values: Any, *, where: str) -> S:
+    """Validate `values` against `section`; the first thing wrong becomes one line."""
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _keys(section, first["loc"][:-1])
+            message = f"unknown key{_hint(str(first['loc'][-1]), known)}"
+        elif first["type"] == "missing":
+            message = "missing: add it"
+        else:
+            message = f"{first['msg'].lower()}, got {first['input']!r}"
+        raise ParamsError(f"{where}{'.' if key else ''}{key}: {message}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path} is missing: run in the project's folder") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: must hold keys with values")
+    return values
+
+
+def _keys(section: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    for part in loc:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+    return list(section.model_fields)
+
+
+def _hint(key: str, known: Mapping[str, Any] | list[str]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f": did you mean {close[0]!r}?" if close else f": known are {', '.join(known)}"

@@ -1,0 +1,291 @@
+"""Runs in MLflow: parameters, curves and files of one stage, on whatever server is configured.
+
+The server is `$MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` in the working directory. Nothing
+here runs or imports mlflow before the first call.
+"""
+
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from facewright.errors import FacewrightError, RegistryError
+from facewright.files import storage_errors
+from facewright.progress import say
+
+EXPERIMENT = "facewright"
+RECOGNIZER_TAG = "facewright.recognizer_digest"  # on a training run: weights_sha256 of its result
+PROBE_SECONDS = 4.0  # to find out whether a server is there
+FLUSH_SECONDS = 10.0  # between writes of metrics: one takes 5–60 ms, below 1 % of training
+OUTAGE_SECONDS = 60.0  # until a server that failed is tried again in mid-run
+# Limits of MLflow's REST API for one call and one value.
+METRICS_PER_CALL = 1000
+PARAMS_PER_CALL = 100
+PARAM_LENGTH = 6000
+TAG_LENGTH = 5000
+# Libraries whose exceptions, under our calls, mean that the server or its store said no.
+FOREIGN = {
+    "mlflow",
+    "sqlalchemy",
+    "requests",
+    "urllib3",
+    "botocore",
+    "boto3",
+    "psycopg",
+    "psycopg2",
+}
+
+
+def tracking_uri() -> str:
+    """`$MLFLOW_TRACKING_URI`, or the SQLite file `mlflow.db` in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+
+
+def connect() -> Any:
+    """An `MlflowClient` of the configured server, which was found to answer.
+
+    mlflow reads its settings from the environment when it is imported, so they are set here:
+    telemetry and chatter off, and requests that give up after seconds rather than minutes.
+
+    Raises:
+        RegistryError: nothing answers at the address, or it is no MLflow server or database.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    for key, value in (
+        ("MLFLOW_LOGGING_LEVEL", "WARNING"),
+        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
+    ):
+        os.environ.setdefault(key, value)
+    uri = tracking_uri()
+    with registry_errors(f"MLflow at {_without_password(uri)} cannot be used"):
+        from mlflow import MlflowClient
+
+        _probe(uri)
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.get_experiment_by_name(EXPERIMENT)  # makes or checks the tables; fails on non-MLflow
+        return client
+
+
+def experiment(client: Any) -> str:
+    """The id of the experiment `facewright`, which is made if it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        try:
+            return str(client.create_experiment(EXPERIMENT, _artifacts(client.tracking_uri)))
+        except MlflowException:  # another process was first
+            found = client.get_experiment_by_name(EXPERIMENT)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise RegistryError(
+            f"MLflow experiment {EXPERIMENT!r} was deleted: restore it with "
+            f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
+        )
+    return str(found.experiment_id)
+
+
+@dataclass
+class Tracked:
+    """An open run. `report` fits training's callback: it is cheap enough to call at every step."""
+
+    run_id: str
+    client: Any
+    waiting: list[Any] = field(default_factory=list)
+    due: float = 0.0  # monotonic time of the next write
+
+    def report(self, metrics: Mapping[str, float], step: int) -> None:
+        """Note metrics of a step; they reach the server every few seconds, all by the end.
+
+        A server that is away in mid-run stops no training: what it missed is sent later, and only
+        if the end of the run cannot be written is there an error.
+        """
+        self.waiting += points(metrics, step)
+        if time.monotonic() >= self.due:
+            try:
+                with registry_errors("metrics cannot be logged"):
+                    self.flush()
+                self.due = time.monotonic() + FLUSH_SECONDS
+            except RegistryError as error:
+                say(f"{error}; the run goes on and its metrics are kept")
+                self.due = time.monotonic() + OUTAGE_SECONDS
+
+    def flush(self) -> None:
+        """Send what waits."""
+        while self.waiting:
+            self.client.log_batch(self.run_id, metrics=self.waiting[:METRICS_PER_CALL])
+            self.waiting = self.waiting[METRICS_PER_CALL:]
+
+    def artifact(self, path: Path) -> None:
+        """Copy a file, or a folder under its own name, into the run."""
+        with registry_errors(f"{path} cannot be logged"), storage_errors(path):
+            if path.is_dir():
+                self.client.log_artifacts(self.run_id, str(path), path.name)
+            else:
+                self.client.log_artifact(self.run_id, str(path))
+
+    def tag(self, key: str, value: str) -> None:
+        """Set a tag of the run."""
+        with registry_errors(f"tag {key} cannot be set"):
+            self.client.set_tag(self.run_id, key, value[:TAG_LENGTH])
+
+
+@contextmanager
+def track(name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Tracked]:
+    """A run `name` in the experiment `facewright`; nested parameters become `a.b`.
+
+    The run ends FINISHED, FAILED after an exception, or KILLED after an interrupt.
+
+    Raises:
+        RegistryError: the server cannot be reached, at the start or at the end.
+    """
+    client = connect()
+    with registry_errors(f"run {name!r} cannot be logged"):
+        tracked = Tracked(open_run(client, name, params=params, tags=tags), client)
+    try:
+        yield tracked
+        with registry_errors(f"run {name!r} cannot be ended"):
+            tracked.flush()
+            client.set_terminated(tracked.run_id, "FINISHED")
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        # Best effort: the error that ended the run is the one to tell.
+        if not isinstance(error, RegistryError):
+            _quietly(tracked.flush)
+        _quietly(lambda: client.set_terminated(tracked.run_id, status))
+        raise
+
+
+def open_run(client: Any, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """A new run with its parameters; returns its id."""
+    from mlflow.entities import Param
+
+    short = {key: value[:TAG_LENGTH] for key, value in tags.items()}
+    run_id = client.create_run(experiment(client), run_name=name, tags=short).info.run_id
+    values = [Param(key, value[:PARAM_LENGTH]) for key, value in flatten(params).items()]
+    for start in range(0, len(values), PARAMS_PER_CALL):
+        client.log_batch(run_id, params=values[start : start + PARAMS_PER_CALL])
+    return str(run_id)
+
+
+def points(metrics: Mapping[str, float], step: int) -> list[Any]:
+    """Metrics of a step as MLflow's points, at the present time."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(key, float(value), now, step) for key, value in metrics.items()]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """`{"a": {"b": 1}}` to `{"a.b": "1"}`."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+@contextmanager
+def registry_errors(what: str) -> Iterator[None]:
+    """Turn what mlflow and the libraries below it raise into one line that starts with `what`."""
+    try:
+        yield
+    except FacewrightError:
+        raise
+    except Exception as error:
+        library = type(error).__module__.split(".")[0]
+        if isinstance(error, ModuleNotFoundError):
+            message = f"{error}: install the driver of that database"
+        elif isinstance(error, (ConnectionError, TimeoutError, socket.gaierror, sqlite3.Error)):
+            message = str(error)
+        elif library in FOREIGN:
+            # SQLAlchemy adds the statement and a link on further lines; requests is just long.
+            message = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        else:
+            raise
+        raise RegistryError(f"{what}: {message}") from error
+
+
+def _probe(uri: str) -> None:
+    """Raise soon where mlflow itself would retry for minutes."""
+    parts = urlsplit(uri)
+    scheme = parts.scheme.split("+")[0]
+    hint = "start the server or set MLFLOW_TRACKING_URI"
+    if scheme in ("http", "https"):
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        try:
+            answer = http_request(
+                get_default_host_creds(uri.rstrip("/")),
+                "/health",
+                "GET",
+                max_retries=0,
+                timeout=PROBE_SECONDS,
+                raise_on_status=False,
+            )
+        except Exception as error:
+            raise RegistryError(
+                f"no MLflow server answers at {_without_password(uri)}: {hint}"
+            ) from error
+        if answer.status_code >= 500:
+            raise RegistryError(
+                f"{_without_password(uri)} answers with status {answer.status_code}: {hint}"
+            )
+    elif path := _sqlite_file(uri):
+        if path.exists():
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA schema_version").fetchone()
+        else:
+            with storage_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+    elif parts.hostname:
+        ports = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+        if port := parts.port or ports.get(scheme):
+            try:
+                socket.create_connection((parts.hostname, port), PROBE_SECONDS).close()
+            except OSError as error:
+                raise RegistryError(
+                    f"no database answers at {_without_password(uri)}: {hint}"
+                ) from error
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The database file of an SQLite address."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").split("?")[0])
+
+
+def _artifacts(uri: str) -> str | None:
+    """Where files go: beside an SQLite file, whatever the working directory; a server decides."""
+    path = _sqlite_file(uri)
+    return (path.resolve().parent / "mlartifacts").as_uri() if path else None
+
+
+def _without_password(uri: str) -> str:
+    """The address as it may stand in a message."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return parts._replace(netloc=f"{parts.username}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    try:
+        with registry_errors("the run cannot be ended"):
+            action()
+    except RegistryError as error:
+        say(str(error))

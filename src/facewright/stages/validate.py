@@ -1,0 +1,14 @@
+"""validate: give every image of `data/` a verdict, with Data Docs to read."""
+
+from pathlib import Path
+
+from facewright.datasets.validation import validate_datasets
+from facewright.files import whole_directory, write_json
+from facewright.params import Validate
+
+
+def run(*, data: Path, output: Path, params: Validate) -> None:
+    """Write `train.parquet`, `verify.parquet` (verdicts), `pairs.parquet`, `data_docs/`."""
+    with whole_directory(output) as folder:
+        metrics = validate_datasets(data, folder, **params.model_dump())
+        write_json(folder / "metrics.json", metrics)

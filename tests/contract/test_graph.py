@@ -1,0 +1,144 @@
+"""dvc.yaml, the Kubeflow pipeline and the stages' own signatures tell of the same graph."""
+
+import ast
+import inspect
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler
+
+from facewright import cli, params
+from pipelines.graph import facewright as pipeline
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+# What a stage's `run` takes beside its upstream stages.
+NOT_EDGES = {"output", "params", "lineage"}
+
+
+@pytest.fixture(scope="module")
+def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The compiled pipeline's tasks by component name, those inside conditions too."""
+    file = tmp_path_factory.mktemp("kubeflow") / "pipeline.yaml"
+    compiler.Compiler().compile(pipeline, str(file))
+    spec = next(yaml.safe_load_all(file.read_text()))
+    tasks = dict(spec["root"]["dag"]["tasks"])
+    for component in spec["components"].values():
+        tasks |= component.get("dag", {}).get("tasks", {})
+    return {name: task for name, task in tasks.items() if not name.startswith("condition-")}
+
+
+def edges_of_signature(stage: str) -> set[str]:
+    run = __import__(f"facewright.stages.{stage}", fromlist=["run"]).run
+    return set(inspect.signature(run).parameters) - NOT_EDGES
+
+
+def edges_of_dvc(stage: str) -> set[str]:
+    edges = set()
+    for dep in DVC["stages"][stage]["deps"]:
+        first, *rest = Path(dep).parts
+        if first == "data":
+            edges.add("data")
+        elif first == "artifacts":
+            edges.add(rest[0])
+    return edges
+
+
+def edges_of_kubeflow(task: dict[str, Any]) -> set[str]:
+    return set(task.get("inputs", {}).get("artifacts", {}))
+
+
+def test_the_same_stages(kubeflow: dict[str, Any]) -> None:
+    assert list(DVC["stages"]) == list(cli.STAGES)
+    assert set(kubeflow) - {"fetch"} == set(cli.STAGES)
+
+
+@pytest.mark.parametrize("stage", cli.STAGES)
+def test_the_same_edges(stage: str, kubeflow: dict[str, Any]) -> None:
+    assert edges_of_dvc(stage) == edges_of_signature(stage)
+    assert edges_of_kubeflow(kubeflow[stage]) == edges_of_signature(stage)
+
+
+@pytest.mark.parametrize("stage", cli.STAGES)
+def test_kubeflow_wires_each_input_to_the_stage_it_is_named_after(
+    stage: str, kubeflow: dict[str, Any]
+) -> None:
+    for name, source in kubeflow[stage].get("inputs", {}).get("artifacts", {}).items():
+        if "taskOutputArtifact" in source:
+            producer = source["taskOutputArtifact"]["producerTask"]
+        else:  # handed into a condition: pipelinechannel--PRODUCER-OUTPUT
+            producer = source["componentInputArtifact"].split("--")[1].rsplit("-", 1)[0]
+        assert producer == ("fetch" if name == "data" else name)
+
+
+@pytest.mark.parametrize("stage", cli.STAGES)
+def test_the_same_parameters(stage: str, kubeflow: dict[str, Any]) -> None:
+    tracked = DVC["stages"][stage].get("params", [])
+    given = kubeflow[stage].get("inputs", {}).get("parameters", {})
+    if stage == "gate":
+        assert tracked == [{str(params.POLICY): None}]
+    elif stage in params.SECTIONS:
+        assert tracked == [stage]
+    else:
+        assert tracked == []
+        assert "params" not in given
+        return
+    assert given["params"] == {"componentInputParameter": f"{stage}_params"}
+
+
+def test_every_stage_runs_by_name_and_writes_one_folder() -> None:
+    for stage, spec in DVC["stages"].items():
+        assert spec["cmd"] == f"facewright run {stage}"
+        assert spec["outs"] == [f"artifacts/{stage}"]
+
+
+def test_the_cache_follows_the_content_of_the_data(kubeflow: dict[str, Any]) -> None:
+    given = kubeflow["fetch"]["inputs"]["parameters"]
+    assert given["data_md5"] == {"componentInputParameter": "data_md5"}
+
+
+@cache
+def imports(file: Path) -> frozenset[Path]:
+    """The files of the package that `file` imports, in functions too."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "facewright":
+                found |= files_of(name)
+    return frozenset(found)
+
+
+def files_of(module: str) -> set[Path]:
+    """A module's file and the `__init__.py` of the packages that it lies in, as far as they are."""
+    parts = module.split(".")
+    files = {SOURCE.joinpath(*parts).with_suffix(".py")}
+    files |= {SOURCE.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)}
+    return {file for file in files if file.exists()}
+
+
+def closure(file: Path) -> set[Path]:
+    seen: set[Path] = set()
+    todo = {file}
+    while todo:
+        seen |= todo
+        todo = set().union(*(imports(f) for f in todo)) - seen
+    return seen
+
+
+@pytest.mark.parametrize("stage", cli.STAGES)
+def test_dvc_lists_every_file_that_the_stage_imports(stage: str) -> None:
+    files = closure(SOURCE / "facewright" / "stages" / f"{stage}.py")
+    # An empty package file changes nothing; listing it would only lengthen the graph.
+    expected = sorted(f.relative_to(ROOT).as_posix() for f in files if f.stat().st_size)
+    listed = [dep for dep in DVC["stages"][stage]["deps"] if dep.startswith("src/")]
+    assert listed == expected, "dvc.yaml should list:\n" + "\n".join(f"- {f}" for f in expected)

@@ -1,0 +1,82 @@
+"""Who may know whom: the floors of docs/architecture.md, and who may import which package."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "facewright"
+FLOORS = (
+    {"errors", "files", "progress"},
+    {"models", "datasets", "detection", "alignment"},
+    {"training", "engines"},
+    {"compression", "evaluation"},
+    {"registry"},
+    {"stages", "params"},
+    {"cli"},
+)
+FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}
+# Modules of the bottom floor, and these, know each other freely.
+TOGETHER = {("files", "errors"), ("progress", "errors"), ("stages", "params")}
+OWNERS = {
+    "mlflow": {"registry"},
+    "boto3": {"datasets"},
+    "great_expectations": {"datasets"},
+    "tensorrt": {"engines"},
+    "tensorrt_rtx": {"engines"},
+    "tensorrt_rtx_bindings": {"engines"},
+    "openvino": {"engines"},
+    "kfp": {"components", "pipelines"},
+}
+FILES = sorted(
+    file for folder in (PACKAGE, ROOT / "components", ROOT / "pipelines")
+    for file in folder.rglob("*.py")
+)
+
+
+def room_of(file: Path) -> str:
+    inside = file.relative_to(PACKAGE if file.is_relative_to(PACKAGE) else ROOT)
+    return inside.parts[0].removesuffix(".py")
+
+
+def imported(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            assert node.module is not None
+            if node.module == "facewright":
+                yield from (f"facewright.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_imports_go_downward_and_to_owners(file: Path) -> None:
+    room = room_of(file)
+    for name in imported(file):
+        top, *rest = name.split(".")
+        assert room in OWNERS.get(top, {room}), f"{file} may not import {top}"
+        if top == "facewright" and rest and room in FLOOR:
+            other = rest[0]
+            allowed = other == room or FLOOR[other] < FLOOR[room] or (room, other) in TOGETHER
+            assert allowed, f"{file}: {room} may not know {other}"
+            assert other != "params" or room in {"stages", "cli"}, f"{file} may not know params"
+
+
+def test_every_room_stands_on_a_floor() -> None:
+    rooms = {path.name.removesuffix(".py") for path in PACKAGE.iterdir()}
+    assert rooms - {"__init__", "__pycache__", "py.typed"} == set(FLOOR)
+
+
+def test_files_stay_readable() -> None:
+    lengths = {file: len(file.read_text().splitlines()) for file in FILES}
+    too_long = {f: n for f, n in lengths.items() if n > (110 if room_of(f) == "stages" else 400)}
+    assert not too_long
+
+
+def test_the_mlflow_folder_shadows_nothing() -> None:
+    assert not list((ROOT / "mlflow").rglob("*.py"))

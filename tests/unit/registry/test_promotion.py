@@ -1,0 +1,277 @@
+"""Registering, promoting and rolling back in a real store."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facewright.errors import EngineError, RegistryError
+from facewright.models.recognizer import read_card
+from facewright.registry.gate import Decision, Rule, decide
+from facewright.registry.lineage import Lineage
+from facewright.registry.promotion import Version, champion, promote, register, rollback
+from facewright.registry.tracking import RECOGNIZER_TAG, connect, track
+
+MODEL = "facewright"
+PAIRS = "a" * 64
+LINEAGE = Lineage(data_md5="m5.dir", git_commit="c0ffee", params_digest="p" * 64)
+METRICS = {
+    "student.accuracy": 0.92,
+    "student-int8.accuracy": 0.91,
+    "student.latency_ms": 4.0,
+    "student-int8.latency_ms": 2.0,
+    "teacher.tar_at_far_0.001": float("nan"),
+}
+POLICY = {
+    "min_accuracy": 0.85,
+    "max_int8_accuracy_drop": 0.02,
+    "min_int8_speedup": 1.0,
+    "max_accuracy_drop_from_champion": 0.01,
+}
+
+Go = Callable[..., Version]
+
+
+@pytest.fixture
+def go(store: Path, folders: Callable[..., dict[str, Path]]) -> Go:
+    """Gate and register recognizers that differ by `seed`."""
+    report = store / "report.html"
+    report.write_text("<html></html>")
+
+    def run(
+        seed: str,
+        *,
+        metrics: Mapping[str, float] = METRICS,
+        decision: Decision | None = None,
+        engine: bytes | None = None,
+    ) -> Version:
+        if decision is None:
+            decision = decide(metrics, pairs_digest=PAIRS, policy=POLICY, champion=champion(MODEL))
+        return register(
+            model=MODEL,
+            folders=folders(seed, engine=engine),
+            metrics=metrics,
+            evaluation_files=[report],
+            decision=decision,
+            lineage=LINEAGE,
+            tags={"pipeline": "test"},
+        )
+
+    return run
+
+
+def versions() -> list[int]:
+    return sorted(int(v.version) for v in connect().search_model_versions(f"name='{MODEL}'"))
+
+
+def runs() -> list[Any]:
+    client = connect()
+    found = client.get_experiment_by_name("facewright")
+    return list(client.search_runs([found.experiment_id]))
+
+
+def test_a_version_holds_everything(go: Go, store: Path) -> None:
+    version = go("one")
+    assert (version.version, version.serve, version.aliases) == (1, "student-int8", ("challenger",))
+    tags = version.tags
+    assert tags["facewright.data_md5"] == "m5.dir"
+    assert tags["facewright.git_commit"] == "c0ffee"
+    assert tags["facewright.params_digest"] == "p" * 64
+    assert tags["facewright.pairs_digest"] == PAIRS
+    assert tags["facewright.data_digest"] == "d" * 64
+    assert tags["facewright.outcome"] == "promote"
+    assert tags["pipeline"] == "test"
+
+    import mlflow
+
+    client = connect()
+    got = store / "got"
+    got.mkdir()
+    uri = client.tracking_uri
+    mlflow.artifacts.download_artifacts(
+        f"models:/{MODEL}@challenger", dst_path=str(got), tracking_uri=uri, registry_uri=uri
+    )
+    for name in ("teacher", "student", "student-int8"):
+        assert read_card(got / "recognizers" / name).name == name
+    served = read_card(got / "recognizers" / version.serve)
+    assert tags["facewright.served_digest"] == served.weights_sha256
+    assert (got / "evaluation" / "report.html").read_text() == "<html></html>"
+    about = json.loads((got / "version.json").read_text())
+    assert about["facewright.serve"] == "student-int8"
+    assert client.get_run(version.run_id).data.metrics["student.accuracy"] == 0.92
+
+
+def test_the_training_run_is_the_parent(go: Go, folders: Callable[..., dict[str, Path]]) -> None:
+    digest = read_card(folders("one")["teacher"]).weights_sha256
+    with track("train", params={}, tags={RECOGNIZER_TAG: digest}) as run:
+        pass
+    version = go("one")
+    assert version.tags["facewright.parent_run"] == run.run_id
+    tags = connect().get_run(version.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == run.run_id
+    assert "facewright.parent_run" not in go("two").tags
+
+
+def test_registering_twice_registers_once(go: Go) -> None:
+    first = go("one", engine=b"build 1")
+    slower = METRICS | {"student.latency_ms": 4.1}
+    assert go("one", engine=b"build 1") == first
+    # Timings are never the same twice, nor are the bytes of an engine that is built again.
+    assert go("one", engine=b"build 2", metrics=slower).version == 1
+    assert versions() == [1]
+    assert len(runs()) == 1
+
+
+def test_other_content_is_another_version(go: Go) -> None:
+    go("one")
+    assert go("two").version == 2
+    assert go("two", metrics=METRICS | {"student.accuracy": 0.921}).version == 3
+    again = go("one")
+    assert (again.version, again.aliases) == (1, ("challenger",))
+    assert versions() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "step", ["log_artifacts", "log_artifact", "log_batch", "create_model_version"]
+)
+def test_an_interrupted_registration_is_completed(
+    go: Go, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    def down(*arguments: Any, **named: Any) -> None:
+        raise mlflow.MlflowException("the server went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, step, down)
+        with pytest.raises(RegistryError, match="cannot be registered: the server went away"):
+            go("one")
+    assert versions() == []
+    version = go("one")
+    assert versions() == [1]
+    assert [run.info.status for run in runs()] == ["FINISHED"]
+    client = connect()
+    files = {f.path for f in client.list_artifacts(version.run_id, "model/recognizers/student")}
+    assert len(files) == 2
+    assert client.list_artifacts(version.run_id, "model/evaluation")
+    assert promote(MODEL).version == 1
+
+
+def test_a_kill_before_the_alias_is_completed(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    def killed(*arguments: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            go("one")
+    assert go("one").aliases == ("challenger",)
+    assert versions() == [1]
+
+
+def test_promote_and_roll_back(go: Go) -> None:
+    assert champion(MODEL) is None
+    go("one")
+    assert champion(MODEL) is None
+    first = promote(MODEL)
+    assert set(first.aliases) == {"champion", "challenger"}
+    assert promote(MODEL, 1) == first  # nothing to do
+    best = champion(MODEL)
+    assert best is not None
+    assert (best.version, best.serve, best.pairs_digest) == (1, "student-int8", PAIRS)
+    assert best.metrics["student-int8.accuracy"] == 0.91
+
+    for number, seed in ((2, "two"), (3, "three")):
+        go(seed)
+        assert promote(MODEL).version == number
+        assert champion(MODEL).version == number
+    assert connect().get_model_version(MODEL, "3").tags["facewright.previous_champion"] == "2"
+
+    back = rollback(MODEL)
+    assert (back.version, back.aliases) == (2, ("champion",))
+    assert rollback(MODEL).version == 1
+    with pytest.raises(RegistryError, match="version 1 replaced no champion"):
+        rollback(MODEL)
+    assert promote(MODEL, 2).version == 2  # its decision was against version 1
+    assert rollback(MODEL).version == 1
+
+
+def test_stages_are_never_used(go: Go) -> None:
+    go("one")
+    promote(MODEL)
+    assert connect().get_model_version(MODEL, "1").current_stage == "None"
+
+
+def test_a_held_version_is_not_promoted(go: Go) -> None:
+    go("one", metrics=METRICS | {"student.accuracy": 0.8, "student-int8.accuracy": 0.8})
+    with pytest.raises(RegistryError, match=r"holds facewright version 1: min_accuracy: .*0\.8"):
+        promote(MODEL)
+    assert champion(MODEL) is None
+
+
+def test_a_decision_against_an_older_champion_does_not_count(go: Go) -> None:
+    go("one")
+    promote(MODEL)
+    go("two")
+    go("three")
+    promote(MODEL, 2)
+    with pytest.raises(RegistryError, match="champion was version 1; it is version 2 now"):
+        promote(MODEL, 3)
+    assert go("three").version == 3  # gated anew, against version 2
+    assert promote(MODEL, 3).version == 3
+    paths = connect().list_artifacts(promote(MODEL, 3).run_id, "decisions")
+    assert len(paths) == 2  # both decisions are kept
+
+
+def test_gating_the_champion_against_itself_changes_nothing(go: Go) -> None:
+    go("one")
+    before = promote(MODEL)
+    assert go("one") == before
+
+
+def test_an_edited_decision_is_refused(go: Go, store: Path) -> None:
+    go("one", metrics=METRICS | {"student.accuracy": 0.8, "student-int8.accuracy": 0.8})
+    (path,) = (store / "mlartifacts").rglob("decisions/*.json")
+    path.write_text(path.read_text().replace('"hold"', '"promote"'))
+    with pytest.raises(RegistryError, match="was edited"):
+        promote(MODEL)
+
+
+def test_what_is_not_there_is_one_line(go: Go) -> None:
+    for call in (promote, rollback):
+        with pytest.raises(RegistryError, match="no registered model 'facewright'"):
+            call(MODEL)
+    go("one")
+    with pytest.raises(RegistryError, match="has no version 7: there are 1"):
+        promote(MODEL, 7)
+    with pytest.raises(RegistryError, match="no champion to roll back from"):
+        rollback(MODEL)
+    connect().delete_registered_model_alias(MODEL, "challenger")
+    with pytest.raises(RegistryError, match="no challenger"):
+        promote(MODEL)
+
+
+def test_recognizers_are_checked_before_anything_is_written(
+    go: Go, folders: Callable[..., dict[str, Path]]
+) -> None:
+    rule = Rule("min_accuracy", "outcome", True, "")
+    other = Decision("promote", "student-int4", None, PAIRS, (rule,))
+    with pytest.raises(RegistryError, match="'student-int4', which is not among"):
+        go("one", decision=other)
+    broken = folders("one")
+    (broken["teacher"] / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(EngineError, match="digest"):
+        register(
+            model=MODEL,
+            folders=broken,
+            metrics=METRICS,
+            evaluation_files=[],
+            decision=other,
+            lineage=LINEAGE,
+            tags={},
+        )
+    assert connect().get_experiment_by_name("facewright") is None
