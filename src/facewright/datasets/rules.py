@@ -21,6 +21,7 @@ class Rule:
     high: float | None = None
     in_train: bool = True  # a training photo that breaks it is rejected
     in_verify: bool = False  # so is a verification photo; else it is only counted
+    mend: str = ""  # how to mend a set that breaks it
 
     def broken(self, table: pd.DataFrame) -> "pd.Series[bool]":
         """Which rows of `table` break the rule."""
@@ -79,7 +80,12 @@ def overlap_rules() -> list[Rule]:
 def identity_rules(*, min_images_per_identity: int) -> list[Rule]:
     """Rules on a training identity; one that breaks them loses all its photos."""
     return [
-        Rule("few_images", "usable", "Photos that no other rule rejects.", low=min_images_per_identity)
+        Rule(
+            "few_images",
+            "usable",
+            "Photos that no other rule rejects.",
+            low=min_images_per_identity,
+        )
     ]
 
 
@@ -89,21 +95,22 @@ def set_rules(*, max_overlap: float) -> list[Rule]:
         Rule(
             "too_much_overlap",
             "overlap",
-            "the share of training identities that verification also holds "
-            "(choose other sets, or raise validate.max_overlap)",
+            "Share of training identities that verification also holds.",
             high=max_overlap,
+            mend="choose other sets, or raise validate.max_overlap in params.yaml",
         ),
         Rule(
             "few_identities",
             "identities",
-            "the number of identities with usable photos (import more people, "
-            "or relax the limits of validate in params.yaml)",
+            "Identities with usable photos.",
             low=2,
+            mend="import more people, or relax the limits of validate in params.yaml",
         ),
         Rule(
             "no_pairs",
             "pairs",
-            "the number of verification pairs (import it with --pairs)",
+            "Verification pairs.",
             low=1,
+            mend="import the set with --pairs FILE",
         ),
     ]

@@ -189,8 +189,9 @@ def _refuse(sets: pd.DataFrame, rules: list[Rule]) -> None:
     for rule in rules:
         for row in sets[rule.broken(sets)].to_dict("records"):
             limit = f"at least {rule.low:g}" if rule.low is not None else f"at most {rule.high:g}"
+            what = rule.says.rstrip(".").lower()
             raise DatasetError(
-                f"data/{row['set']}: {row[rule.column]:g}, where {limit} is needed, is {rule.says}"
+                f"the {row['set']} set: {what}: {row[rule.column]:.3g}, needed {limit}: {rule.mend}"
             )
 
 

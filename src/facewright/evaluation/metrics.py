@@ -42,10 +42,11 @@ def verification_metrics(
       of a bootstrap that draws identities with replacement; a genuine pair counts as often as its
       identity was drawn, an impostor pair as often as the product of its two (Bolle et al.,
       Comput. Vis. Image Underst. 2004, on why pairs of one person must stay together; Snijders &
-      Borgatti, Connections 1999, for the product). The product is cautious: where each identity
-      is in few impostor pairs, as in LFW, it overstates their variance up to threefold. Where no
-      resample differs from the others, as with no error at all, Wilson's interval for independent
-      pairs stands in, since an interval of width zero would claim certainty.
+      Borgatti, Connections 1999, for the product). The product errs to the wide side: where each
+      identity is in few impostor pairs, as in LFW, it overstates their variance up to threefold
+      (Owen, Ann. Appl. Stat. 2007), which makes the intervals up to 1.5 times as wide as needed.
+      Where no resample differs from the others, as with no error at all, Wilson's interval for
+      independent pairs stands in, since an interval of width zero would claim certainty.
     - `far_bound`: the FAR that is excluded at 95 % if no impostor pair is accepted.
     - `pairs`, `genuine`, `impostor`, `identities`, `failures` (pairs with a face not found),
       `failures_genuine`, `failures_impostor`.

@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 46  # px around the axes
+LEFT, RIGHT, TOP, BOTTOM = 58, 26, 14, 46  # px around the axes
 SERIES = 8  # colours that the page defines; further lines start over, dashed
 
 
@@ -70,7 +70,7 @@ def histogram_plot(name: str, histogram: pd.DataFrame, *, threshold: float, tall
         histogram: from `curves.score_histogram`.
         tallest: top of the vertical axis, a share, the same for all recognizers.
     """
-    width, height = 420, 230
+    width, height = 350, 220
     low, high = histogram["low"].iloc[0], histogram["high"].iloc[-1]
 
     def x(similarity: float) -> float:
@@ -84,7 +84,7 @@ def histogram_plot(name: str, histogram: pd.DataFrame, *, threshold: float, tall
     for tick in np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step:
         parts.append(_vertical(x(tick), height, f"{tick:g}"))
     for part in (0.0, tallest / 2, tallest):
-        parts.append(_horizontal(y(part), width, f"{100 * part:.3g} %"))
+        parts.append(_horizontal(y(part), width, f"{100 * part:g} %"))
     for kind in ("impostor", "genuine"):
         shares = histogram[kind] / max(int(histogram[kind].sum()), 1)
         path = f"M{x(low):.1f} {y(0):.1f}"

@@ -163,7 +163,7 @@ def _histograms(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, pd.DataF
             str(row["recognizer"]),
             counted[str(row["recognizer"])],
             threshold=row["threshold_accuracy"],
-            tallest=tallest or 1.0,
+            tallest=max(np.ceil(50 * tallest), 1) / 50,  # whole, even per cent
         )
         + "</figure>"
         for row in rows
@@ -205,7 +205,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
-        return f"{value:.5g}"
+        return f"{value:.7g}"
     if isinstance(value, (int, np.integer)):
         return f"{value:,}"
     return str(value)

@@ -8,7 +8,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +61,7 @@ def connect() -> Any:
     for key, value in (
         ("MLFLOW_LOGGING_LEVEL", "WARNING"),
         ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
     ):
@@ -158,12 +159,15 @@ def track(name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> I
             tracked.flush()
             client.set_terminated(tracked.run_id, "FINISHED")
     except BaseException as error:
-        status = "FAILED" if isinstance(error, Exception) else "KILLED"
-        # Best effort: the error that ended the run is the one to tell.
-        if not isinstance(error, RegistryError):
-            _quietly(tracked.flush)
-        _quietly(lambda: client.set_terminated(tracked.run_id, status))
-        raise
+        try:
+            with registry_errors(f"run {name!r} cannot be ended"):
+                status = "FAILED" if isinstance(error, Exception) else "KILLED"
+                client.set_terminated(tracked.run_id, status)
+                tracked.flush()
+        except RegistryError as second:
+            if not isinstance(error, RegistryError):
+                say(str(second))
+        raise  # what ended the run is the error to tell
 
 
 def open_run(client: Any, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
@@ -210,6 +214,11 @@ def registry_errors(what: str) -> Iterator[None]:
             message = f"{error}: install the driver of that database"
         elif isinstance(error, (ConnectionError, TimeoutError, socket.gaierror, sqlite3.Error)):
             message = str(error)
+        elif _no_answer(error):
+            message = (
+                f"MLflow at {_without_password(tracking_uri())} does not answer any more: "
+                "start the server and run this again"
+            )
         elif library in FOREIGN:
             # SQLAlchemy adds the statement and a link on further lines; requests is just long.
             message = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
@@ -262,6 +271,18 @@ def _probe(uri: str) -> None:
                 ) from error
 
 
+def _no_answer(error: BaseException | None) -> bool:
+    """Whether a connection that failed or timed out is behind an error."""
+    while error is not None:
+        kind = type(error)
+        if kind.__module__ == "requests.exceptions" and (
+            "Connection" in kind.__name__ or "Timeout" in kind.__name__
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _sqlite_file(uri: str) -> Path | None:
     """The database file of an SQLite address."""
     if not uri.startswith("sqlite:///"):
@@ -281,11 +302,3 @@ def _without_password(uri: str) -> str:
     if parts.password is None:
         return uri
     return parts._replace(netloc=f"{parts.username}@{parts.netloc.rpartition('@')[2]}").geturl()
-
-
-def _quietly(action: Callable[[], None]) -> None:
-    try:
-        with registry_errors("the run cannot be ended"):
-            action()
-    except RegistryError as error:
-        say(str(error))

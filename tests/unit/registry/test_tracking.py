@@ -176,6 +176,22 @@ def test_unreachable_servers_are_one_line(
         assert "secret" not in str(caught.value)
 
 
+def test_a_server_that_went_away_is_one_line(
+    closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    address = f"http://127.0.0.1:{closed_port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError) as caught, tracking.registry_errors("it cannot be done"):
+        MlflowClient(address).get_run("1")
+    assert str(caught.value) == (
+        f"it cannot be done: MLflow at {address} does not answer any more: "
+        "start the server and run this again"
+    )
+
+
 def test_what_is_no_mlflow_is_one_line(
     other_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

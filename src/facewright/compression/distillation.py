@@ -1,0 +1,155 @@
+"""Distillation: a small network learns where a large one puts each face."""
+
+import math
+import time
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from facewright.errors import TrainingError
+from facewright.models import build_network
+from facewright.progress import progress
+from facewright.training.augmentation import apply_changes, draw_changes
+from facewright.training.batches import CropSource, make_plan, read_ahead, seed_of
+from facewright.training.loop import REPORT_EVERY, Report, Trained
+from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
+
+CLIP_NORM = 5.0  # as in training
+# The teacher sees the same changed crop, so that a change needs to keep nothing but a face.
+AUGMENTATION = {
+    "flip": 0.5,
+    "rotation": 10.0,
+    "zoom": 0.1,
+    "shift": 0.05,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "erase": 0.2,
+    "grey": 0.05,
+}
+
+
+def distill(
+    crops: CropSource,
+    *,
+    teacher: nn.Module,
+    network: str,
+    embedding_size: int,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    warmup: float,
+    relation_weight: float,
+    report: Report,
+    augmentation: Mapping[str, float] = AUGMENTATION,
+) -> Trained:
+    """Train `network` to give each crop the direction of the teacher's embedding.
+
+    The loss is 1 - cosine to the teacher's embedding, plus `relation_weight` times
+    `relation_loss`. AdamW with linear warm-up and a cosine; bfloat16 and channels-last, on one
+    process. The same crops, teacher, parameters, machine and number of threads give the same
+    weights.
+
+    Args:
+        crops: as `training.fit` takes them; labels are not used.
+        teacher: `(N, 3, S, S) float32 in [-1, 1], RGB` → `(N, embedding_size)`; stays unchanged.
+        augmentation: drawn anew for every crop, as in training; teacher and student see the same.
+        report: called every few steps and at the end of every epoch.
+
+    Raises:
+        TrainingError: an unknown network, too few crops, a teacher with another embedding size,
+            or a loss that is not finite.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = make_plan(crops, batch_size=batch_size, epochs=epochs, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "weights", 0))
+        student = build_network(network, embedding_size=embedding_size)
+    student = student.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    # Moved to the device and back without changing the caller's module for long or at all on CPU.
+    guide = teacher.to(device).eval()
+    update = build_optimizer(
+        student, name="adamw", learning_rate=learning_rate, weight_decay=weight_decay
+    )
+    history: list[dict[str, float]] = []
+    since = {"loss": 0.0, "cosine": 0.0, "steps": 0, "crops": 0}
+    begin = clock = time.monotonic()
+    batches = progress(read_ahead(crops, plan), total=plan.steps, label="distill steps")
+    for step, images, _ in batches:
+        generator = torch.Generator().manual_seed(seed_of(seed, "changes", step.number))
+        changes = draw_changes(step.total, augmentation, generator)
+        inputs = apply_changes(images.to(device), changes.to(device))
+        with torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad():
+                wanted = guide(inputs)
+            given = student(inputs)
+        if given.shape != wanted.shape:
+            raise TrainingError(
+                f"the teacher's embeddings have {wanted.shape[1]} values, the student's "
+                f"{given.shape[1]}: embedding_size must be the teacher's"
+            )
+        given, wanted = F.normalize(given.float()), F.normalize(wanted.float())
+        cosine = (given * wanted).sum(dim=1).mean()
+        loss = 1 - cosine + relation_weight * relation_loss(given, wanted)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"distillation became unstable at step {step.number + 1}: loss {value}: lower "
+                "learning_rate, or lengthen warmup"
+            )
+        rate = learning_rate_at(step.number, steps=plan.steps, peak=learning_rate, warmup=warmup)
+        set_learning_rate(update, rate)
+        update.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), CLIP_NORM)
+        update.step()
+
+        since["loss"] += value
+        since["cosine"] += float(cosine.detach())
+        since["steps"] += 1
+        since["crops"] += step.total
+        done = step.number + 1
+        if done % REPORT_EVERY == 0 or done % plan.steps_per_epoch == 0:
+            now = time.monotonic()
+            metrics = {
+                "train_loss": since["loss"] / since["steps"],
+                "cosine": since["cosine"] / since["steps"],
+                "learning_rate": rate,
+                "images_per_second": since["crops"] / (now - clock),
+            }
+            history.append({"step": done, "epoch": step.epoch + 1, **metrics})
+            report(metrics, done)
+            since, clock = dict.fromkeys(since, 0), now
+    seconds = time.monotonic() - begin
+    teacher.to("cpu")
+    trained = student.to("cpu", memory_format=torch.contiguous_format).eval()
+    for parameter in trained.parameters():
+        parameter.grad = None
+    return Trained(
+        network=trained,
+        history=history,
+        seconds=seconds,
+        images_per_second=plan.count * plan.epochs / seconds,
+    )
+
+
+def relation_loss(given: Tensor, wanted: Tensor) -> Tensor:
+    """How differently two sets of embeddings see the same faces as alike.
+
+    Huber loss between the cosine similarities of all pairs of a batch, after the distance-wise
+    relational distillation of Park et al. (CVPR 2019), with similarities in place of distances
+    since those are what verification compares.
+
+    Args:
+        given: `(N, E)`, of length 1 each; gradients flow through it.
+        wanted: `(N, E')`, of length 1 each.
+
+    Returns:
+        A scalar ≥ 0: zero when all similarities agree, however the embeddings are turned.
+    """
+    above = torch.triu(torch.ones(len(given), len(given), device=given.device), 1).bool()
+    return F.huber_loss((given @ given.T)[above], (wanted @ wanted.T)[above])

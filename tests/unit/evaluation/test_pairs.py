@@ -1,0 +1,100 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from facewright.errors import EvaluationError
+from facewright.evaluation import pairs as pairs_module
+from facewright.evaluation import score_pairs
+from facewright.evaluation.pairs import checked, identity_codes
+
+PAIRS = pd.DataFrame(
+    {
+        "fold": [0, 0, 1, 1],
+        "label": [1, 0, 1, 0],
+        "a": ["x/1", "x/1", "y/1", "x/2"],
+        "b": ["x/2", "y/1", "y/2", "y/1"],
+    }
+)
+IDS = ["y/1", "x/2", "x/1"]
+EMBEDDINGS = np.array([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]], np.float32)
+
+
+def test_similarity_is_the_cosine_and_a_missing_face_is_a_failure() -> None:
+    scores = score_pairs(PAIRS, ids=IDS, embeddings=EMBEDDINGS)
+    assert list(scores.columns) == ["fold", "label", "a", "b", "similarity", "status"]
+    assert scores["status"].tolist() == ["ok", "ok", "failure", "ok"]
+    np.testing.assert_allclose(scores["similarity"], [0.6, 0.0, np.nan, 0.8], atol=1e-7)
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(40, 16)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    ids = [str(i) for i in range(40)]
+    draws = rng.integers(0, 40, (2, 101)).astype(str)
+    pairs = pd.DataFrame({"fold": 0, "label": 0, "a": draws[0], "b": draws[1]})
+    whole = score_pairs(pairs, ids=ids, embeddings=embeddings)
+    monkeypatch.setattr(pairs_module, "CHUNK", 7)
+    pd.testing.assert_frame_equal(whole, score_pairs(pairs, ids=ids, embeddings=embeddings))
+    slow = [embeddings[int(a)].astype(float) @ embeddings[int(b)] for a, b in draws.T]
+    np.testing.assert_allclose(whole["similarity"], slow, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "not of length 1"), (0.0, "with 0"), (3.0, "with 3")]
+)
+def test_embeddings_that_are_not_normalized_are_refused(value: float, words: str) -> None:
+    embeddings = EMBEDDINGS.copy()
+    embeddings[2] = [value, 0.0]
+    with pytest.raises(EvaluationError, match=words):
+        score_pairs(PAIRS, ids=IDS, embeddings=embeddings)
+
+
+def test_no_pairs_missing_columns_and_repeated_images_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="not one pair"):
+        score_pairs(PAIRS.iloc[:0], ids=IDS, embeddings=EMBEDDINGS)
+    with pytest.raises(EvaluationError, match="no column 'fold'"):
+        score_pairs(PAIRS.drop(columns="fold"), ids=IDS, embeddings=EMBEDDINGS)
+    with pytest.raises(EvaluationError, match="two embeddings for image 'x/1'"):
+        score_pairs(PAIRS, ids=["x/1", "x/2", "x/1"], embeddings=EMBEDDINGS)
+
+
+def test_checked_sorts_failures_last_and_cuts_between_different_similarities() -> None:
+    scores = score_pairs(PAIRS, ids=IDS, embeddings=EMBEDDINGS)
+    scores["similarity"] = [0.5, 0.5, np.nan, 0.8]
+    scored, rows = checked(scores)
+    assert scored.similarity.tolist() == [0.8, 0.5, 0.5, -np.inf]
+    assert scored.compared == 3
+    assert scored.cuts.tolist() == [1, 3]
+    assert rows.tolist() == [3, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("label", 1, "all 4 pairs are genuine"),
+        ("label", 0, "all 4 pairs are impostor"),
+        ("label", 2, "neither 0"),
+        ("similarity", np.nan, "although both faces were found"),
+        ("similarity", np.inf, "although both faces were found"),
+        ("status", "lost", "neither ok nor failure"),
+    ],
+)
+def test_scores_that_say_nothing_are_refused(column: str, value: object, words: str) -> None:
+    scores = score_pairs(PAIRS, ids=IDS, embeddings=EMBEDDINGS)
+    scores[column] = value
+    with pytest.raises(EvaluationError, match=words):
+        checked(scores)
+
+
+def test_identities_must_be_known_and_agree_with_the_labels() -> None:
+    scores = score_pairs(PAIRS, ids=IDS, embeddings=EMBEDDINGS)
+    _, rows = checked(scores)
+    people = {name: name[0] for name in ("x/1", "x/2", "y/1", "y/2")}
+    first, second, count = identity_codes(scores, rows, identities=people)
+    assert count == 2
+    assert (first == second).tolist() == scores["label"].astype(bool)[rows].tolist()
+    with pytest.raises(EvaluationError, match="'y/1' of a pair has no identity"):
+        identity_codes(scores, rows, identities={"x/1": "x", "x/2": "x", "y/2": "y"})
+    with pytest.raises(EvaluationError, match="'x/1', 'x/2' is labelled genuine"):
+        identity_codes(scores, rows, identities=people | {"x/2": "z"})

@@ -1,0 +1,61 @@
+"""Toy crops that a tiny network can tell apart, shared by the training tests."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class ToyCrops:
+    """`people` colour patterns with noise, `photos` crops each, in memory."""
+
+    def __init__(self, people: int = 4, photos: int = 9):
+        random = np.random.default_rng(0)
+        coarse = random.integers(0, 200, (people, 4, 4, 3))
+        fine = coarse.repeat(28, axis=1).repeat(28, axis=2).repeat(photos, axis=0)
+        noise = random.integers(0, 55, fine.shape)
+        self.images = (fine + noise).astype(np.uint8)
+        self.labels = np.arange(people).repeat(photos).astype(np.int64)
+        self.identities = [f"person-{index}" for index in range(people)]
+        self.ids = [f"person-{n // photos}/{n % photos:04d}" for n in range(people * photos)]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        return self.images[indices]
+
+
+SETTINGS: dict[str, Any] = {
+    "network": "resnet_tiny",
+    "embedding_size": 8,
+    "head": "cosface",
+    "scale": 16.0,
+    "margin": 0.1,
+    "label_smoothing": 0.1,
+    "dropout": 0.2,
+    "epochs": 2,
+    "batch_size": 8,
+    "optimizer": "sgd",
+    "learning_rate": 0.05,
+    "weight_decay": 5e-4,
+    "warmup": 0.1,
+    "clip_norm": 5.0,
+    "precision": "fp32",
+    "augmentation": {
+        "flip": 0.5,
+        "rotation": 10.0,
+        "zoom": 0.08,
+        "shift": 0.05,
+        "brightness": 0.1,
+        "contrast": 0.1,
+        "saturation": 0.1,
+        "erase": 0.2,
+        "grey": 0.05,
+    },
+    "seed": 1,
+    "checkpoint_every": 3,
+    "checkpoint_dir": None,
+    "checkpoint_key": "key",
+    "report": lambda metrics, step: None,
+}
