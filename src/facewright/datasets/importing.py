@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import posixpath
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -96,23 +97,23 @@ def import_dataset(
 
 def _check_output(output: Path, *, source: str | Path) -> None:
     """Replace nothing but a dataset, and never the source itself."""
-    if output.exists() and not (output / CARD).exists():
-        if not output.is_dir() or any(output.iterdir()):
-            raise DatasetError(
-                f"{output} is there and is no dataset: name a new folder, such as {output}/NAME"
-            )
+    empty = output.is_dir() and not any(output.iterdir())
+    if output.exists() and not empty and not (output / CARD).exists():
+        raise DatasetError(
+            f"{output} is there and is no dataset: name a new folder, such as {output}/NAME"
+        )
     inside, outside = Path(source).resolve(), output.resolve()
     if inside == outside or outside in inside.parents or inside in outside.parents:
         raise DatasetError(f"{source} and {output} lie in one another: name a folder elsewhere")
 
 
-def _sample(half: str) -> tuple[Iterator[Entry], pd.DataFrame | None]:
+def _sample(half: str) -> tuple[Generator[Entry], pd.DataFrame | None]:
     from facewright.datasets import sample
 
     if half not in ("train", "verify"):
         raise DatasetError(f"{SAMPLE}{half}: the sample set has sample:train and sample:verify")
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Generator[Entry]:
         for identity, file, data in sample.photos(half, workers=os.cpu_count() or 1):
             yield Entry(f"{identity}/{file}", len(data), partial(bytes, data))
 
@@ -157,16 +158,16 @@ def _write(
         if not is_image_name(entry.name):
             others, first_other = others + 1, first_other or entry.name
             continue
-        identity, file = layout.place(entry.name)
+        identity, stem, suffix = layout.place(entry.name)
         if wanted is not None and identity not in wanted:
             continue
         data = entry.read()
         width, height = image_size(data)
         digest = writer.add(
-            id=f"{identity}/{file.stem}",
+            id=f"{identity}/{stem}",
             identity=identity,
             data=data,
-            suffix=file.suffix.lower(),
+            suffix=suffix.lower(),
             width=width,
             height=height,
             origin=entry.name,
@@ -194,20 +195,21 @@ class _Layout:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._first: PurePosixPath | None = None
+        self._first: str | None = None
 
-    def place(self, name: str) -> tuple[str, PurePosixPath]:
-        """(identity, the photo's path) of the photo `name`."""
-        path = PurePosixPath(name)
-        if len(path.parts) < 2:
+    def place(self, name: str) -> tuple[str, str, str]:
+        """(identity, stem, suffix) of the photo `name`."""
+        folder, _, file = name.rpartition("/")
+        top, _, identity = folder.rpartition("/")
+        if not identity:
             raise DatasetError(
                 f"{self._source}: {name!r} lies in no identity's folder: put the photos of each "
                 "person into a folder with their name"
             )
-        first = self._first = self._first or path
-        if len(path.parts) > 3 or path.parts[:-2] != first.parts[:-2]:
+        first = self._first = self._first or name
+        if "/" in top or top != "/".join(first.split("/")[:-2]):
             raise DatasetError(
-                f"{self._source}: {name!r} does not lie like {str(first)!r}: put the folder of "
+                f"{self._source}: {name!r} does not lie like {first!r}: put the folder of "
                 "each identity side by side, below one top folder at most"
             )
-        return path.parts[-2], path
+        return identity, *posixpath.splitext(file)

@@ -59,7 +59,13 @@ def _measured(data: Path, rows: list[Place]) -> Iterator[Measures]:
 
 
 def _measure_chunk(data: Path, rows: list[Place]) -> list[Measures]:
-    return [
-        measure(read_bytes(data, shard=shard, offset=offset, length=length))
-        for shard, offset, length in rows
-    ]
+    # OpenCV would write a line or two of its own for every damaged image.
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return [
+            measure(read_bytes(data, shard=shard, offset=offset, length=length))
+            for shard, offset, length in rows
+        ]
+    finally:
+        cv2.utils.logging.setLogLevel(level)

@@ -9,9 +9,7 @@ from facewright.models.recognizer import read_card
 RUNTIMES = ("onnxruntime", "openvino")
 
 
-def load_recognizer(
-    folder: Path, *, runtime: str = "onnxruntime", threads: int = 1
-) -> Recognizer:
+def load_recognizer(folder: Path, *, runtime: str = "onnxruntime", threads: int = 1) -> Recognizer:
     """Open the recognizer in `folder`; its card says which backend runs it.
 
     Args:

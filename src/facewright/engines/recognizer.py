@@ -47,15 +47,16 @@ class Recognizer(ABC):
             part = crops[start : start + self.batch]
             raw = self.run(to_input(part, self.card))
             if flip:
-                raw = (raw + self.run(to_input(part[:, :, ::-1], self.card))) / 2
+                mirrored = self.run(to_input(part[:, :, ::-1], self.card))
+                raw = np.asarray((raw + mirrored) / 2, np.float32)
             embeddings[start : start + self.batch] = raw
         length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        return embeddings / np.where(length > 0, length, 1)
+        length[length == 0] = 1
+        embeddings /= length
+        return embeddings
 
 
-def latency(
-    recognizer: Recognizer, crop: npt.NDArray[np.uint8], *, calls: int
-) -> dict[str, float]:
+def latency(recognizer: Recognizer, crop: npt.NDArray[np.uint8], *, calls: int) -> dict[str, float]:
     """Time of embedding one crop, preparation included, after a warm-up.
 
     Args:

@@ -67,7 +67,9 @@ def engine_status(folder: Path) -> str | None:
 
 
 def _status(card: RecognizerCard) -> str | None:
-    builder = str(card.engine["builder"])
+    builder = str(card.engine.get("builder"))
+    if builder not in MODULES:
+        return f"its card names no builder out of {', '.join(MODULES)}"
     trt = import_builder(builder)
     if trt is None:
         return f"{builder} is not installed: `pip install 'facewright[{builder}]'`"

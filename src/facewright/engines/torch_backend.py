@@ -17,7 +17,8 @@ class TorchRecognizer(Recognizer):
     def __init__(self, folder: Path, card: RecognizerCard, *, threads: int):
         super().__init__(folder, card)
         self.threads = threads
-        self.network = load_network(folder).to(memory_format=torch.channels_last)
+        self.network = load_network(folder)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         # PyTorch has one thread count per process: borrow it, and give it back.

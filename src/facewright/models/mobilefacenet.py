@@ -31,7 +31,8 @@ class MobileFaceNet(nn.Module):
         self.normalize = nn.BatchNorm1d(embedding_size)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                # By inputs: PyTorch counts a depthwise convolution's outputs over all channels.
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.pool(self.widen(self.bottlenecks(self.stem(images))))

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,7 @@ def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
                 payload = file.read()
             if hashlib.sha256(payload).hexdigest() != head["sha256"]:
                 raise ValueError("its digest is not that of its content")
-            state: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
-            return state
+            return _read(payload)
         except (ValueError, KeyError, TypeError) as error:
             say(f"train: {path} is damaged ({error}): using the one before")
     if others:
@@ -73,6 +73,15 @@ def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
             "parameters or code"
         )
     return None
+
+
+def _read(payload: bytes) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        # PyTorch's message recommends to load it without the protection.
+        raise ValueError("its content is not plain tensors and numbers") from error
+    return state
 
 
 def _sync(folder: Path) -> None:

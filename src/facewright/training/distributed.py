@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,13 @@ class Processes:
             return module
         return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
 
-    def total(self, values: Tensor) -> Tensor:
-        """The sum of `values` over the processes."""
-        if self.count > 1:
-            dist.all_reduce(values)
-        return values
+    def total(self, value: float) -> float:
+        """The sum of each process's `value`; all must ask at the same moment."""
+        if self.count == 1:
+            return value
+        box = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(box)
+        return float(box)
 
     def same(self, value: Any) -> Any:
         """The first process's `value`, on all of them."""

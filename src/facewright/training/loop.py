@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,7 @@ def fit(
             state = group.same(found)
             if state is not None:
                 start = _restore(state, model, update, tally)
+                tally.loss /= group.count  # it was saved for all processes together
                 if group.main:
                     say(f"train: going on after step {start} of {plan.steps}")
         parallel = group.wrap(model.train())
@@ -182,14 +183,14 @@ def fit(
             done = step.number + 1
             epoch_ends = done % plan.steps_per_epoch == 0
             if done % REPORT_EVERY == 0 or epoch_ends:
-                loss_sum = torch.tensor(tally.loss, dtype=torch.float64, device=group.device)
-                metrics = tally.close(float(group.total(loss_sum)), rate, norm)
+                metrics = tally.close(group.total(tally.loss), rate, norm)
                 tally.history.append({"step": done, "epoch": step.epoch + 1, **metrics})
                 if group.main:
                     report(metrics, done)
-            if checkpoint_dir is not None and group.main and done % checkpoint_every == 0:
-                state = _state(model, update, tally, done)
-                save_checkpoint(checkpoint_dir, state, key=checkpoint_key, step=done)
+            if checkpoint_dir is not None and done % checkpoint_every == 0:
+                state = _state(model, update, replace(tally, loss=group.total(tally.loss)), done)
+                if group.main:
+                    save_checkpoint(checkpoint_dir, state, key=checkpoint_key, step=done)
     trained = model.network.to("cpu", memory_format=torch.contiguous_format).eval()
     for parameter in trained.parameters():
         parameter.grad = None

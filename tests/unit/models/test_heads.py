@@ -138,6 +138,4 @@ def test_length_of_embeddings_does_not_matter() -> None:
 
 def test_an_unknown_head_is_refused_with_the_known_ones() -> None:
     with pytest.raises(TrainingError, match=r"unknown head 'arcfase'.*arcface"):
-        build_head(
-            "arcfase", embedding_size=4, identities=2, scale=1, margin=0, label_smoothing=0
-        )
+        build_head("arcfase", embedding_size=4, identities=2, scale=1, margin=0, label_smoothing=0)

@@ -1,9 +1,14 @@
 """Toy crops that a tiny network can tell apart, shared by the training tests."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import nn
+
+from facewright.training import fit, is_main_process
 
 
 class ToyCrops:
@@ -59,3 +64,33 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_key": "key",
     "report": lambda metrics, step: None,
 }
+
+
+def without_batchnorm(name: str, *, embedding_size: int, dropout: float) -> nn.Module:
+    """A stand-in for `build_network`: each crop's embedding depends on that crop alone."""
+    return nn.Sequential(
+        nn.AvgPool2d(14),
+        nn.Flatten(),
+        nn.Linear(192, 32),
+        nn.ReLU(),
+        nn.Linear(32, embedding_size),
+    )
+
+
+def train_without_batchnorm(checkpoints: Path | None) -> dict[str, Any]:
+    """One process's training, with `without_batchnorm` in place, and all that it saw of it."""
+    reports: list[int] = []
+    settings = SETTINGS | {
+        "epochs": 4,
+        "checkpoint_dir": checkpoints,
+        "report": lambda metrics, step: reports.append(step),
+    }
+    trained = fit(ToyCrops(people=3, photos=9), **settings)
+    weights = torch.cat([value.flatten() for value in trained.network.state_dict().values()])
+    return {
+        "losses": [row["train_loss"] for row in trained.history],
+        "norms": [row["gradient_norm"] for row in trained.history],
+        "weights": weights.tolist(),
+        "reports": reports,
+        "main": is_main_process(),
+    }

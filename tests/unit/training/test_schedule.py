@@ -1,6 +1,7 @@
 """Learning rate and optimizers."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def test_rate_climbs_a_line_then_falls_half_a_cosine_to_zero() -> None:
     assert rates[55] == pytest.approx(0.1)
     assert rates[32] == pytest.approx(0.1 * (1 + math.cos(math.pi * 22 / 90)))
     assert rates[100] == pytest.approx(0.0)
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[10:]))
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.5, 0.99])

@@ -11,7 +11,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Self
@@ -20,10 +20,18 @@ from facewright.datasets.readers import Entry, checked_name, checked_size
 from facewright.datasets.readers.inflate import Inflated
 from facewright.errors import DatasetError
 
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    NotImplementedError,  # zipfile's word for a compression it does not know
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+)
 
 
-def read_archive(path: Path) -> Iterator[Entry]:
+def read_archive(path: Path) -> Generator[Entry]:
     """Every file of the archive `path`, in its order; its kind is told from its first bytes.
 
     Raises:
@@ -71,10 +79,10 @@ class _Member(tarfile.TarInfo):
             raise EOFError(f"it is no tar, or cut short, at byte {tarfile_.offset}") from error
 
 
-def _read_tar(path: Path, stream: IO[bytes] | Inflated) -> Iterator[Entry]:
+def _read_tar(path: Path, stream: IO[bytes] | Inflated) -> Generator[Entry]:
     tar = tarfile.TarFile(fileobj=stream, mode="r", tarinfo=_Member)  # type: ignore[arg-type]
     while (member := tar.next()) is not None:
-        tar.members.clear()  # tarfile remembers every member; half a million fill the memory
+        tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every member; half a million fill the memory
         name = checked_name(member.name, source=path.name)
         if member.isdir():
             continue
@@ -86,15 +94,16 @@ def _read_tar(path: Path, stream: IO[bytes] | Inflated) -> Iterator[Entry]:
 
         def read(size: int = member.size) -> bytes:
             # After its header was read, the stream stands at the member's first byte.
-            data = stream.read(size)
-            if len(data) != size:
-                raise EOFError("it is cut short")
+            with _damage(path):
+                data = stream.read(size)
+                if len(data) != size:
+                    raise EOFError("it is cut short")
             return data
 
         yield checked_size(Entry(name, member.size, read), source=path.name)
 
 
-def _read_zip(path: Path, file: IO[bytes]) -> Iterator[Entry]:
+def _read_zip(path: Path, file: IO[bytes]) -> Generator[Entry]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             name = checked_name(info.filename, source=path.name)
@@ -112,9 +121,7 @@ def _read_zip(path: Path, file: IO[bytes]) -> Iterator[Entry]:
                 )
 
             def read(info: zipfile.ZipInfo = info) -> bytes:
-                try:
+                with _damage(path):
                     return archive.read(info)
-                except NotImplementedError as error:
-                    raise zipfile.BadZipFile(str(error)) from error
 
             yield checked_size(Entry(name, info.file_size, read), source=path.name)

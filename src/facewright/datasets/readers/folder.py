@@ -1,7 +1,7 @@
 """A folder with a folder per identity."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from facewright.datasets.readers import Entry, checked_name, checked_size
 from facewright.errors import DatasetError
 
 
-def read_folder(root: Path) -> Iterator[Entry]:
+def read_folder(root: Path) -> Generator[Entry]:
     """Every file below `root`, sorted by path, so that the order is the same on every machine.
 
     A linked file is read like any other; a linked folder is refused, since it may lead in circles.
