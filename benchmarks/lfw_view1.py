@@ -23,7 +23,12 @@ import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("validate", "align", "train", "distill", "quantize", "compile", "evaluate")
-RIGHTS = ("--licence", "LFW and YouTube Faces: research use only", "--consent", "public research set")
+RIGHTS = (
+    "--licence",
+    "LFW and YouTube Faces: research use only",
+    "--consent",
+    "public research set",
+)
 
 
 def main() -> None:

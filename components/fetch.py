@@ -7,7 +7,7 @@ from components.images import IMAGE
 
 @dsl.component(base_image=IMAGE)
 def fetch(repository: str, revision: str, data_md5: str, data: dsl.Output[dsl.Dataset]):
-    """Get `data/` of a DVC repository. `data_md5` is checked, and makes the cache follow content."""
+    """Get `data/` at a revision; `data_md5` is checked, and makes the cache follow content."""
     from pathlib import Path
 
     from facewright.datasets.fetch import fetch

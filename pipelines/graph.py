@@ -77,7 +77,5 @@ def facewright(
     registered.set_caching_options(False).set_retry(num_retries=3, backoff_duration="30s")
 
     with dsl.If(decided.outputs["Output"] == "promote", name="the gate says promote"):
-        promoted = promote(
-            gate=decided.outputs["output"], register=registered.outputs["output"]
-        )
+        promoted = promote(gate=decided.outputs["output"], register=registered.outputs["output"])
         promoted.set_caching_options(False).set_retry(num_retries=3, backoff_duration="30s")

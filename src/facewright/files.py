@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +71,7 @@ def _write_text(path: Path, text: str) -> None:
     with storage_errors(path):
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        partial.replace(path)
 
 
 def file_digest(path: Path) -> str:

@@ -31,7 +31,8 @@ OWNERS = {
     "kfp": {"components", "pipelines"},
 }
 FILES = sorted(
-    file for folder in (PACKAGE, ROOT / "components", ROOT / "pipelines")
+    file
+    for folder in (PACKAGE, ROOT / "components", ROOT / "pipelines")
     for file in folder.rglob("*.py")
 )
 

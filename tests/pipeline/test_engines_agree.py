@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def shell(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the working tree, without outputs, in which `dvc repro` has run once."""
     if not (ROOT / "data" / "verify").is_dir():
         pytest.skip("no sample set in data/: run `make data` first")
@@ -54,7 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert shell(folder, "dvc", "add", "--quiet", "data").returncode == 0
     done = shell(folder, "dvc", "repro")
     assert done.returncode == 0, done.stderr[-2000:]
-    yield folder
+    return folder
 
 
 def metrics(folder: Path) -> dict[str, float]:
@@ -63,7 +62,7 @@ def metrics(folder: Path) -> dict[str, float]:
 
 
 def test_the_sample_set_is_a_fair_exercise(project: Path) -> None:
-    """Found by the detector, and learnt by the teacher; the thresholds are the project's promise."""
+    """Found by the detector, and learnt by the teacher; promised to users."""
     aligned = metrics(project / "artifacts" / "align")
     for half in ("train", "verify"):
         photos = aligned[f"{half}.ok"] + aligned[f"{half}.no_face"]

@@ -1,5 +1,6 @@
 """Fetch: the datasets of a DVC repository at a revision, checked against their hash."""
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -41,8 +42,10 @@ def fetch(
 def _download(
     repo: str, folder: Path, *, where: str, revision: str | None, expected: str | None
 ) -> str:
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError  # type: ignore[import-untyped]
 
     try:
         files = DVCFileSystem(repo, rev=revision)
@@ -54,7 +57,9 @@ def _download(
             )
         folder.rmdir()  # an existing folder would get data/ inside
         files.get("data", str(folder), recursive=True)
-    except (DvcException, FileNotFoundError) as error:
+    except (DvcException, DataIndexDirError, BotoCoreError, ClientError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         why = error.__cause__ or error
         raise DatasetError(
             f"{where}: data/ cannot be fetched ({why}): check the repository, the revision and "

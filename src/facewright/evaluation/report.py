@@ -103,7 +103,7 @@ def _main_table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [_estimate(row, "accuracy")]
         cells += [_estimate(row, TAR + far) for far in targets]
         cells += [_estimate(row, "eer"), f"{row['auc']:.4f}", f"{row['failures']:.0f}"]
-        cells += [number(row.get("megabytes")), number(row.get("ms_per_face"))]
+        cells += [number(row.get("megabytes")), number(row.get("latency_ms"))]
         lines.append((str(row["recognizer"]), cells))
     return _table(head, lines)
 

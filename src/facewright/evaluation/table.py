@@ -29,7 +29,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
     Args:
         rows: one per recognizer: `recognizer` (its name), the figures of `verification_metrics`,
-            and where they are known `megabytes` (10⁶ bytes) and `ms_per_face`.
+            and where they are known `megabytes` (10⁶ bytes) and `latency_ms`.
     """
     far = finest_far(rows)
     header = ["recognizer", "accuracy [95 %]"]
@@ -42,7 +42,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         line.append(with_interval(row, "accuracy"))
         line += [with_interval(row, TAR + far)] if far else []
         line += [percent(row["eer"]) + " %", f"{row['failures']:.0f}"]
-        line += [number(row.get("megabytes")), number(row.get("ms_per_face"))]
+        line += [number(row.get("megabytes")), number(row.get("latency_ms"))]
         lines.append(line)
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     texts = [

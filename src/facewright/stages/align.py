@@ -38,7 +38,8 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
         ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _start, (options,)) as pool,
     ):
         for half, kind in (("train", "identities"), ("verify", "verification")):
-            rows: list[Row] = pd.read_parquet(validate / f"{half}.parquet").to_dict("records")
+            table = pd.read_parquet(validate / f"{half}.parquet")
+            rows = [dict(row) for row in table.to_dict("records")]
             photos = [(data, row) for row in rows]
             (folder / half).mkdir()
             with DatasetWriter(folder / half) as writer:
@@ -52,7 +53,8 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
             for status in ("ok", "no_face", "rejected"):
                 metrics[f"{half}.{status}"] = int(counts.get(status, 0))
             metrics[f"{half}.quality"] = float(table.loc[table.status == "ok", "quality"].mean())
-            say(f"align {half}: {metrics[f'{half}.ok']} faces, {metrics[f'{half}.no_face']} not found")
+            found, missed = metrics[f"{half}.ok"], metrics[f"{half}.no_face"]
+            say(f"align {half}: {found} faces found, {missed} not")
         write_json(folder / "metrics.json", metrics)
 
 

@@ -1,4 +1,4 @@
-"""evaluate: the same verification pairs through teacher, student, INT8, and engines that run here."""
+"""evaluate: the same pairs through teacher, student, INT8, and the engines that run here."""
 
 import os
 from dataclasses import asdict
@@ -40,11 +40,12 @@ def run(
     idle = {engine.name: why for engine in engines if (why := engine_status(engine))}
     folders |= {engine.name: engine for engine in engines if engine.name not in idle}
 
-    rows: list[dict[str, Any]] = []
+    threads = os.cpu_count() or 1
+    figures: dict[str, dict[str, float]] = {}
     scores: dict[str, pd.DataFrame] = {}
     with whole_directory(output) as folder:
         for name, source in folders.items():
-            recognizer = load_recognizer(source, runtime=params.runtime, threads=os.cpu_count() or 1)
+            recognizer = load_recognizer(source, runtime=params.runtime, threads=threads)
             embeddings = _embed(recognizer, crops, flip=params.flip)
             scores[name] = score_pairs(pairs, ids=crops.ids, embeddings=embeddings)
             row = verification_metrics(
@@ -55,36 +56,33 @@ def run(
                 seed=SEED,
             )
             single = load_recognizer(source, runtime=params.runtime, threads=1)
-            timed = latency(single, crops.batch(np.array([0])), calls=params.latency_calls)
+            timed = latency(single, crops.batch([0])[0], calls=params.latency_calls)
             row["latency_ms"] = timed["median_ms"]
             row["megabytes"] = recognizer.model_bytes / 1e6
-            rows.append({"recognizer": name, **row})
+            figures[name] = row
             say(f"evaluate {name}: accuracy {row['accuracy']:.4f}")
 
         table = pd.concat([frame.assign(recognizer=name) for name, frame in scores.items()])
         table.to_parquet(folder / "scores.parquet", index=False)
         curves = [roc(frame).assign(recognizer=name) for name, frame in scores.items()]
         pd.concat(curves).to_csv(folder / "roc.csv", index=False)
-        flat = {
-            f"{row['recognizer']}.{key}": value
-            for row in rows
-            for key, value in row.items()
-            if key != "recognizer"
-        }
+        flat = {f"{name}.{key}": v for name, row in figures.items() for key, v in row.items()}
         write_json(folder / "metrics.json", flat)
+        rows = [{"recognizer": name, **row} for name, row in figures.items()]
         card = open_dataset(align / "verify").card
+        notice = SAMPLE_NOTICE if card.source.startswith("sample") else ""
         facts = {
             "pairs_digest": file_digest(align / "verify" / "pairs.parquet"),
             "rows": rows,
             "verification_set": asdict(card),
             "engines_not_run": idle,
-            "notice": SAMPLE_NOTICE if card.source == "sample" else "",
+            "notice": notice,
         }
         write_json(folder / "evaluation.json", facts)
         write_report(
             folder / "report.html",
             title="Verification report",
-            notice=facts["notice"],
+            notice=notice,
             rows=rows,
             scores=scores,
             parity=_parity(read_metrics(quantize)),
@@ -106,9 +104,9 @@ def _embed(recognizer: Recognizer, crops: Crops, *, flip: bool) -> npt.NDArray[n
 
 def _parity(metrics: dict[str, float]) -> list[dict[str, Any]]:
     """The measures that `quantize` took, a row per ONNX recognizer."""
-    rows = []
-    for name in ("student", "student-int8"):
-        measures = {key: value for key, value in metrics.items() if key.startswith(f"{name}.")}
-        values = {key.removeprefix(f"{name}."): value for key, value in measures.items()}
-        rows.append({"against PyTorch": name, **values})
-    return rows
+    rows: dict[str, dict[str, Any]] = {}
+    for key, value in metrics.items():
+        name, _, measure = key.partition(".")
+        if measure:
+            rows.setdefault(name, {"against PyTorch": name})[measure] = value
+    return list(rows.values())

@@ -26,7 +26,7 @@ def evaluated(make_scores: Callable) -> tuple[list[dict[str, Any]], dict[str, pd
             bootstrap=100,
             seed=0,
         )
-        rows.append({"recognizer": name, "megabytes": 10.44, "ms_per_face": 3.219, **figures})
+        rows.append({"recognizer": name, "megabytes": 10.44, "latency_ms": 3.219, **figures})
     return rows, scores
 
 

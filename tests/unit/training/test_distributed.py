@@ -45,7 +45,7 @@ def start(rank: int, port: int, output: Path, checkpoints: Path) -> subprocess.P
     )
 
 
-def test_two_processes_learn_what_one_does_and_one_goes_on_for_two(
+def test_two_processes_learn_what_one_does_and_one_goes_on_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as free:
@@ -55,10 +55,14 @@ def test_two_processes_learn_what_one_does_and_one_goes_on_for_two(
     checkpoints = tmp_path / "checkpoints"
     workers = [start(rank, port, output, checkpoints) for rank, output in enumerate(outputs)]
     monkeypatch.setattr(loop, "build_network", without_batchnorm)
-    one = train_without_batchnorm(None)
-    for worker in workers:
-        _, errors = worker.communicate(timeout=120)
-        assert worker.returncode == 0, errors
+    try:
+        one = train_without_batchnorm(None)
+        for worker in workers:
+            _, errors = worker.communicate(timeout=120)
+            assert worker.returncode == 0, errors
+    finally:
+        for worker in workers:
+            worker.kill()
     first, second = (json.loads(output.read_text()) for output in outputs)
     assert one["losses"][-1] < one["losses"][0]
     for key in ("losses", "norms", "weights"):
@@ -68,7 +72,7 @@ def test_two_processes_learn_what_one_does_and_one_goes_on_for_two(
     assert (first["main"], second["main"], second["reports"]) == (True, False, [])
 
     # The last checkpoint of the two lies one step before the end, amid a row of the history.
-    resumed = train_without_batchnorm(checkpoints)
-    assert resumed["reports"] == [16]
+    alone = train_without_batchnorm(checkpoints)
+    assert alone["reports"] == [16]
     for key in ("losses", "norms", "weights"):
-        assert resumed[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)
+        assert alone[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)

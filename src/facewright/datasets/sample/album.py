@@ -19,9 +19,9 @@ from facewright.datasets.sample.people import Person, person
 from facewright.datasets.sample.render import Rendered, render
 from facewright.datasets.sample.takes import take
 
-TRAIN_IDENTITIES = 150
+TRAIN_IDENTITIES = 120
 VERIFY_IDENTITIES = 50
-PHOTOS_PER_IDENTITY = 10
+PHOTOS_PER_IDENTITY = 12
 FOLDS = 10
 PAIRS_PER_FOLD = 300  # half genuine, half impostor
 
