@@ -20,7 +20,7 @@ class Lineage:
 
     data_md5: str  # DVC's hash of data/, as in data.dvc
     git_commit: (
-        str  # 40 hex digits; ends in `-dirty` when tracked files differ or new ones lie about
+        str  # 40 hex digits; `-dirty` is added where files differ or are new (dvc.lock aside: a run writes it)
     )
     params_digest: str  # sha256 of params.yaml and the promotion policy, comments left out
 
@@ -64,7 +64,7 @@ def _git_commit(root: Path) -> str:
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return UNKNOWN
-    return f"{commit}-dirty" if _git(root, "status", "--porcelain") else commit
+    return f"{commit}-dirty" if _git(root, "status", "--porcelain", "--", ".", ":!dvc.lock") else commit
 
 
 def _git(root: Path, *arguments: str) -> str | None:
