@@ -2,8 +2,8 @@
 
 Training: LFW photos of the DevTrain people and YouTube Faces frames. Of the latter, validate must
 drop the people who are also in DevTest. Reported: pairsDevTest, 1,000 pairs in ten stratified
-folds, the threshold of each from the other nine. The parameters are recipes/lfw-view1.yaml; nothing
-was chosen by looking at the reported pairs.
+folds, the threshold of each from the other nine. The parameters are docs/recipes/lfw-view1.yaml;
+nothing was chosen by looking at the reported pairs.
 
     make bench-lfw-view1            # about 50 minutes on two cores, 25 of them training the teacher
     python benchmarks/lfw_view1.py --data FOLDER    # with lfw/ and ytf/ in it
@@ -43,7 +43,7 @@ def main() -> None:
     work: Path = options.work
     shutil.rmtree(work, ignore_errors=True)
     (work / "mlflow").mkdir(parents=True)
-    shutil.copy(ROOT / "recipes" / "lfw-view1.yaml", work / "params.yaml")
+    shutil.copy(ROOT / "docs" / "recipes" / "lfw-view1.yaml", work / "params.yaml")
     shutil.copy(ROOT / "mlflow" / "promotion.yaml", work / "mlflow" / "promotion.yaml")
 
     def facewright(*arguments: object) -> None:

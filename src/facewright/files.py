@@ -21,15 +21,17 @@ def storage_errors(where: Path) -> Iterator[None]:
     """Turn a full disk or a folder without write permission into one clear line."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # Some libraries (safetensors, sqlite) have errors of their own and keep just the words.
+        full = any(words in str(error).lower() for words in ("no space left", "disk is full"))
+        if number in (errno.ENOSPC, errno.EDQUOT) or full:
             raise StorageError(
                 f"the disk is full while writing {where}: free some space and run it again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise StorageError(
-                f"{error.filename or where} cannot be written: check its permissions"
-            ) from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            named = getattr(error, "filename", None) or where
+            raise StorageError(f"{named} cannot be written: check its permissions") from error
         raise
 
 

@@ -81,6 +81,7 @@ class Distill(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     relation_weight: Annotated[float, Field(ge=0)]
+    augmentation: Augmentation
 
 
 class Quantize(Section):
@@ -165,7 +166,8 @@ def check(section: type[S], values: Any, *, where: str) -> S:
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        # An unknown key explains a missing one, so it is told first.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = _keys(section, first["loc"][:-1])

@@ -18,18 +18,6 @@ from facewright.training.loop import REPORT_EVERY, Report, Trained
 from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
 
 CLIP_NORM = 5.0  # as in training
-# The teacher sees the same changed crop, so that a change needs to keep nothing but a face.
-AUGMENTATION = {
-    "flip": 0.5,
-    "rotation": 10.0,
-    "zoom": 0.1,
-    "shift": 0.05,
-    "brightness": 0.2,
-    "contrast": 0.2,
-    "saturation": 0.2,
-    "erase": 0.2,
-    "grey": 0.05,
-}
 
 
 def distill(
@@ -45,8 +33,8 @@ def distill(
     weight_decay: float,
     warmup: float,
     relation_weight: float,
+    augmentation: Mapping[str, float],
     report: Report,
-    augmentation: Mapping[str, float] = AUGMENTATION,
 ) -> Trained:
     """Train `network` to give each crop the direction of the teacher's embedding.
 

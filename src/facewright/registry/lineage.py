@@ -19,9 +19,7 @@ class Lineage:
     """Where a version comes from; a part that cannot be told is `unknown`."""
 
     data_md5: str  # DVC's hash of data/, as in data.dvc
-    git_commit: (
-        str  # 40 hex digits; `-dirty` is added where files differ or are new (dvc.lock aside: a run writes it)
-    )
+    git_commit: str  # 40 hex digits; then `-dirty` if a file but dvc.lock is changed or new
     params_digest: str  # sha256 of params.yaml and the promotion policy, comments left out
 
     def tags(self) -> dict[str, str]:
@@ -64,7 +62,11 @@ def _git_commit(root: Path) -> str:
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return UNKNOWN
-    return f"{commit}-dirty" if _git(root, "status", "--porcelain", "--", ".", ":!dvc.lock") else commit
+    return (
+        f"{commit}-dirty"
+        if _git(root, "status", "--porcelain", "--", ".", ":!dvc.lock")
+        else commit
+    )
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -1,0 +1,240 @@
+"""Every stage, once, on a handful of rendered people: what passes between them, and what is kept.
+
+Accuracy means nothing here (one epoch on some photos); the whole sample set has its own test.
+"""
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from facewright import cli
+from facewright.datasets.crops import Crops
+from facewright.datasets.sample import render_photo
+from facewright.engines import load_recognizer
+from facewright.evaluation import verification_metrics
+from facewright.registry.promotion import champion
+
+ROOT = Path(__file__).parents[3]
+TRAIN, VERIFY, PHOTOS = 5, 4, 4
+BLANK = "p101/p101_3"  # a verification photo in which nobody is
+SMALL: dict[str, dict[str, Any]] = {
+    "train": {"network": "resnet_tiny", "embedding_size": 16, "epochs": 1, "batch_size": 8},
+    "distill": {"epochs": 1, "batch_size": 8},
+    "quantize": {"calibration_crops": 8, "parity_crops": 8, "method": "minmax"},
+    "compile": {"targets": ["sm86"], "max_batch": 4},
+    "evaluate": {"bootstrap": 100, "latency_calls": 10},
+}
+
+
+def jpeg(image: Any) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+def write_people(folder: Path, numbers: range) -> None:
+    for number in numbers:
+        (folder / f"p{number}").mkdir(parents=True)
+        for photo in range(PHOTOS):
+            file = folder / f"p{number}" / f"p{number}_{photo}.jpg"
+            file.write_bytes(jpeg(render_photo(number, photo)))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory in which the whole graph has run."""
+    folder = tmp_path_factory.mktemp("project")
+    train, verify = folder / "sources" / "train", folder / "sources" / "verify"
+    write_people(train, range(1, 1 + TRAIN))
+    write_people(verify, range(100, 100 + VERIFY))
+    (train / "p1" / "p1_9.jpg").write_text("no image at all")
+    noise = np.random.default_rng(0).integers(0, 255, (224, 224, 3), dtype=np.uint8)
+    (verify / f"{BLANK}.jpg").write_bytes(jpeg(noise))
+    people = [f"p{n}" for n in range(100, 100 + VERIFY)]
+    rows = []
+    for k, name in enumerate(people):
+        other = people[(k + 1) % VERIFY]
+        for i in range(PHOTOS - 1):
+            rows.append((k % 2, 1, f"{name}/{name}_{i}.jpg", f"{name}/{name}_{i + 1}.jpg"))
+            rows.append((k % 2, 0, f"{name}/{name}_{i}.jpg", f"{other}/{other}_{i + 1}.jpg"))
+    pairs = folder / "sources" / "pairs.tsv"
+    pairs.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
+
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, changes in SMALL.items():
+        values[section] |= changes
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    (folder / "mlflow").mkdir()
+    policy = (ROOT / "mlflow" / "promotion.yaml").read_text()
+    policy = policy.replace("min_accuracy: 0.85", "min_accuracy: 0.0")
+    (folder / "mlflow" / "promotion.yaml").write_text(policy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        rights = ("--licence", "ours", "--consent", "rendered")
+        commands: list[tuple[str, ...]] = [
+            ("dataset", "import", str(train), "data/train/people", *rights),
+            (
+                "dataset",
+                "import",
+                str(verify),
+                "data/verify/people",
+                "--pairs",
+                str(pairs),
+                *rights,
+            ),
+            *(("run", stage) for stage in cli.STAGES),
+        ]
+        for command in commands:
+            assert cli.main(command) == 0, command
+    return folder
+
+
+@pytest.fixture
+def artifacts(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Path("artifacts")
+
+
+def read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text())
+    return values
+
+
+def test_every_stage_leaves_one_whole_folder(artifacts: Path) -> None:
+    assert sorted(path.name for path in artifacts.iterdir()) == sorted(cli.STAGES)
+
+
+def test_rejected_photos_and_missing_faces_keep_their_rows(artifacts: Path) -> None:
+    train = pd.read_parquet(artifacts / "align" / "train" / "manifest.parquet").set_index("id")
+    assert len(train) == TRAIN * PHOTOS + 1
+    assert train.loc["p1/p1_9", ["status", "reason"]].tolist() == ["rejected", "undecodable"]
+    verify = pd.read_parquet(artifacts / "align" / "verify" / "manifest.parquet").set_index("id")
+    assert len(verify) == VERIFY * PHOTOS
+    assert verify.loc[BLANK, "status"] == "no_face"
+    assert verify.loc[BLANK, "shard"] == ""
+    assert read(artifacts / "align" / "metrics.json")["verify.no_face"] >= 1
+
+
+def test_a_missing_face_is_an_error_of_every_recognizer(artifacts: Path) -> None:
+    scores = pd.read_parquet(artifacts / "evaluate" / "scores.parquet")
+    lost = scores[(scores["a"] == BLANK) | (scores["b"] == BLANK)]
+    assert set(lost["recognizer"]) == {"teacher", "student", "student-int8"}
+    assert (lost["status"] == "failure").all()
+
+
+def test_metrics_can_be_computed_again_from_the_scores(artifacts: Path) -> None:
+    metrics = read(artifacts / "evaluate" / "metrics.json")
+    scores = pd.read_parquet(artifacts / "evaluate" / "scores.parquet")
+    people = pd.read_parquet(artifacts / "align" / "verify" / "manifest.parquet")
+    for name, frame in scores.groupby("recognizer"):
+        again = verification_metrics(
+            frame.drop(columns="recognizer").reset_index(drop=True),
+            identities=dict(zip(people["id"], people["identity"], strict=True)),
+            far_targets=[0.1, 0.01, 0.001],
+            bootstrap=100,
+            seed=0,
+        )
+        for key, value in again.items():
+            assert metrics[f"{name}.{key}"] == pytest.approx(value), key
+
+
+def test_the_onnx_student_is_the_pytorch_student_on_real_crops(artifacts: Path) -> None:
+    crops = Crops(artifacts / "align" / "verify")
+    batch = crops.batch(range(len(crops)))
+    torch_student = load_recognizer(artifacts / "distill" / "student").embed(batch)
+    onnx_student = load_recognizer(artifacts / "quantize" / "student").embed(batch)
+    np.testing.assert_allclose(onnx_student, torch_student, atol=1e-4)
+    parity = read(artifacts / "quantize" / "metrics.json")
+    assert parity["student.cosine_min"] > 0.9999
+    assert parity["student-int8.megabytes"] < 0.4 * parity["student.megabytes"]
+
+
+def test_engines_carry_the_fingerprint_of_their_onnx_file(artifacts: Path) -> None:
+    engines = sorted(path.parent for path in artifacts.glob("compile/*/recognizer.yaml"))
+    if not engines:
+        pytest.skip("no TensorRT builder on this machine")
+    for engine in engines:
+        card = yaml.safe_load((engine / "recognizer.yaml").read_text())
+        source = artifacts / "quantize" / engine.name.removesuffix("-sm86") / "recognizer.yaml"
+        assert card["engine"]["onnx_sha256"] == yaml.safe_load(source.read_text())["weights_sha256"]
+
+
+def test_a_second_registration_finds_the_first(artifacts: Path) -> None:
+    before = read(artifacts / "register" / "version.json")
+    assert cli.main(["run", "register"]) == 0
+    assert (
+        read(artifacts / "register" / "version.json")
+        == before
+        == {
+            "model": "facewright",
+            "version": 1,
+        }
+    )
+    serving = champion("facewright")
+    assert serving is not None
+    assert serving.version == 1
+
+
+def test_the_report_names_what_is_served(
+    artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report"]) == 0
+    out = capsys.readouterr().out
+    served = read(artifacts / "gate" / "decision.json")["serve"]
+    assert f"facewright version 1, champion; {served} is served (promote)" in out
+    assert all(name in out for name in ("teacher", "student", "student-int8", "data_docs"))
+
+
+def test_the_same_inputs_give_the_same_bytes(artifacts: Path) -> None:
+    """validate, align, train, distill, quantize again: weights, crops and verdicts are the same."""
+    kept = {
+        "validate": "*.parquet",
+        "align": "*/*.parquet",
+        "train": "teacher/*",
+        "distill": "student/*",
+        "quantize": "student*/*",
+    }
+    before = {
+        stage: {file: file.read_bytes() for file in (artifacts / stage).glob(pattern)}
+        for stage, pattern in kept.items()
+    }
+    for stage in kept:
+        assert cli.main(["run", stage]) == 0
+        assert before[stage]
+        for file, data in before[stage].items():
+            assert file.read_bytes() == data, file
+
+
+def test_an_unreachable_server_stops_training_with_nothing_half_written(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    before = (artifacts / "train" / "teacher" / "model.safetensors").read_bytes()
+    assert cli.main(["run", "train"]) == 2
+    assert "http://127.0.0.1:9" in capsys.readouterr().err.splitlines()[-1]
+    assert (artifacts / "train" / "teacher" / "model.safetensors").read_bytes() == before
+    assert not list(artifacts.glob(".train.partial"))
+
+
+def test_one_identity_is_refused(project: Path, tmp_path: Path, capsys: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for name in ("params.yaml", "mlflow"):
+            source = project / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+        shutil.copytree(project / "data" / "verify", "data/verify")
+        shutil.copytree(project / "sources" / "train" / "p1", "one/p1")
+        assert cli.main(["dataset", "import", "one", "data/train/one"]) == 0
+        assert cli.main(["run", "validate"]) == 2
+        assert "identit" in capsys.readouterr().err.splitlines()[-1]
+        assert not Path("artifacts/validate").exists()

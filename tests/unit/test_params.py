@@ -1,0 +1,107 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from facewright import params
+from facewright.errors import ParamsError
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "params.yaml", *sorted((ROOT / "docs" / "recipes").glob("*.yaml"))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the project's own parameters in it."""
+    (tmp_path / "mlflow").mkdir()
+    for name in (params.PARAMS, params.POLICY):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edit(section: str | None, key: str, value: Any) -> None:
+    values = yaml.safe_load(params.PARAMS.read_text())
+    (values[section] if section else values)[key] = value
+    params.PARAMS.write_text(yaml.safe_dump(values))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_params_file_is_complete_and_valid(file: Path) -> None:
+    values = yaml.safe_load(file.read_text())
+    assert set(values) == set(params.SECTIONS)
+    for name, section in params.SECTIONS.items():
+        params.check(section, values[name], where=file.name)
+
+
+def test_every_key_of_params_has_a_comment() -> None:
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    keys = [line for line in lines if line.startswith(" ") and ":" in line]
+    explained = {line.split(":")[0].strip() for line in keys if "#" in line}
+    # A key that two sections share may be explained once.
+    silent = {line.split(":")[0].strip() for line in keys if "#" not in line} - explained
+    assert silent == {"seed"}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("train", "epohs", 3, r"train\.epohs: unknown key: did you mean 'epochs'\?"),
+        ("train", "epochs", "three", r"train\.epochs: .*integer, got 'three'"),
+        ("train", "epochs", 2.5, r"train\.epochs: .*integer.*2\.5"),
+        ("train", "epochs", 0, r"train\.epochs: .*greater than or equal to 1, got 0"),
+        ("train", "head", "arcfase", r"train\.head: .*'arcface'.*got 'arcfase'"),
+        ("train", "augmentation", {"flip": 0.5}, r"train\.augmentation\.rotation: missing"),
+        ("compile", "targets", ["86"], r"compile\.targets\.0: .*pattern"),
+        ("evaluate", "far_targets", [], r"evaluate\.far_targets: .*at least 1"),
+        (None, "trian", {}, r"unknown section 'trian': did you mean 'train'\?"),
+    ],
+)
+def test_mistakes_are_named(
+    folder: Path, section: str | None, key: str, value: Any, message: str
+) -> None:
+    edit(section, key, value)
+    with pytest.raises(ParamsError, match=message) as caught:
+        params.load(section or "train")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("params.yaml")
+
+
+def test_a_misspelt_nested_key_is_named(folder: Path) -> None:
+    values = yaml.safe_load(params.PARAMS.read_text())
+    values["train"]["augmentation"]["rotatoin"] = values["train"]["augmentation"].pop("rotation")
+    params.PARAMS.write_text(yaml.safe_dump(values))
+    with pytest.raises(ParamsError, match="rotat"):
+        params.load("train")
+
+
+def test_the_policy_is_the_gates_section(folder: Path) -> None:
+    gate = params.load("gate")
+    assert isinstance(gate, params.Gate)
+    params.POLICY.write_text(params.POLICY.read_text() + "max_luck: 1\n")
+    with pytest.raises(ParamsError, match=r"promotion\.yaml\S*max_luck: unknown key"):
+        params.load("gate")
+
+
+def test_a_missing_file_or_section_says_what_to_do(folder: Path) -> None:
+    values = yaml.safe_load(params.PARAMS.read_text())
+    del values["align"]
+    params.PARAMS.write_text(yaml.safe_dump(values))
+    with pytest.raises(ParamsError, match="section 'align' is missing: add it"):
+        params.load("align")
+    params.PARAMS.write_text("train: [")
+    with pytest.raises(ParamsError, match="is not YAML"):
+        params.load("train")
+    params.PARAMS.unlink()
+    with pytest.raises(ParamsError, match=r"params\.yaml is missing"):
+        params.load("train")
+
+
+def test_json_keeps_the_types(folder: Path) -> None:
+    """Kubeflow passes a section as a JSON string: whole numbers stay whole."""
+    for stage, section in params.SECTIONS.items():
+        loaded = params.load(stage)
+        assert params.from_json(section, loaded.model_dump_json()) == loaded
+    with pytest.raises(ParamsError, match="not JSON"):
+        params.from_json(params.Train, "{")
