@@ -46,5 +46,6 @@ bench-%: .venv/dev
 
 .venv/run .venv/dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing packages into .venv: some minutes the first time"
 	pip install --quiet --constraint constraints.txt --editable ".[$(if $(filter dev,$(@F)),dev,tensorrt-rtx)]"
 	touch $@

@@ -5,23 +5,22 @@ from dataclasses import asdict
 from pathlib import Path
 
 from facewright import params
-from facewright.registry.lineage import collect
+from facewright.registry.lineage import UNKNOWN, collect
 
 
-def arguments(*, repository: str, revision: str) -> dict[str, str]:
-    """Every argument of the pipeline, as strings.
+def arguments() -> dict[str, str]:
+    """Every argument of the pipeline but `repository`, as strings.
 
-    `repository` is the address or folder of the DVC repository, `revision` its git revision; an
-    empty one means the working tree.
+    `revision` is the commit that is checked out: the data that it pins is fetched.
     """
     lineage = collect(Path())
+    commit = lineage.git_commit.removesuffix("-dirty")
     sections = {
         f"{stage}_params": params.load(stage).model_dump_json()
         for stage in (*params.SECTIONS, "gate")
     }
     return sections | {
-        "repository": repository,
-        "revision": revision,
+        "revision": "" if commit == UNKNOWN else commit,
         "data_md5": lineage.data_md5,
         "lineage": json.dumps(asdict(lineage)),
     }

@@ -2,23 +2,27 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from kfp import compiler
 
 from facewright.errors import FacewrightError
+from pipelines.arguments import arguments
 from pipelines.graph import facewright
 
 
-def main() -> int:
-    """Compile the graph; 0, or 2 with one line when params.yaml or the policy is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", nargs="?", type=Path, default=Path("build/facewright.yaml"))
-    file: Path = parser.parse_args().file
-    try:
-        from pipelines.arguments import arguments
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compile the graph with this checkout's parameters as defaults.
 
-        defaults = arguments(repository=".", revision="")
+    Only `repository` has no default: the cluster needs an address that it can reach. Returns 0,
+    or 2 with one line when params.yaml or the policy is wrong.
+    """
+    parser = argparse.ArgumentParser(prog="pipelines.compile", description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, default=Path("build/facewright.yaml"))
+    file: Path = parser.parse_args(argv).file
+    try:
+        defaults = arguments()
     except FacewrightError as error:
         print(f"pipelines.compile: {error}", file=sys.stderr)
         return 2

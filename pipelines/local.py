@@ -1,5 +1,6 @@
 """`make kfp-local`: the Kubeflow pipeline on this machine, a subprocess per component."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,15 +14,14 @@ ROOT = Path("artifacts/kfp-local")  # one folder per run, one below it per compo
 
 
 def main() -> int:
-    """Run the pipeline on `data/` of this checkout; 0 when it went well, else 2."""
+    """Run the pipeline on `data/` of this working tree; 0 when it went well, else 2."""
     ROOT.mkdir(parents=True, exist_ok=True)
-    local.init(
-        local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(ROOT),
-        raise_on_error=True,
-    )
+    here = Path().resolve()
+    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{here / 'mlflow.db'}")
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(ROOT))
     try:
-        facewright(**arguments(repository=".", revision=""))
+        # Without a revision the data comes from the working tree, as for `dvc repro`.
+        facewright(**arguments() | {"repository": str(here), "revision": ""})
     except (FacewrightError, RuntimeError) as error:
         print(f"pipelines.local: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,56 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from facewright import params
+from pipelines import compile as pipeline_compile
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "mlflow").mkdir()
+    for name in (params.PARAMS, params.POLICY, Path("data.dvc")):
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_yaml_carries_this_checkouts_parameters(folder: Path) -> None:
+    assert pipeline_compile.main(["out/pipeline.yaml"]) == 0
+    spec = next(yaml.safe_load_all((folder / "out" / "pipeline.yaml").read_text()))
+    given = spec["root"]["inputDefinitions"]["parameters"]
+    for stage in (*params.SECTIONS, "gate"):
+        section = params.load(stage)
+        assert params.from_json(type(section), given[f"{stage}_params"]["defaultValue"]) == section
+    pinned = yaml.safe_load((folder / "data.dvc").read_text())["outs"][0]["md5"]
+    assert given["data_md5"]["defaultValue"] == pinned
+    assert json.loads(given["lineage"]["defaultValue"])["data_md5"] == pinned
+    # The cluster's own address of the repository is for the user to say.
+    assert "defaultValue" not in given["repository"]
+
+
+def test_promotion_waits_for_the_gate(folder: Path) -> None:
+    assert pipeline_compile.main(["pipeline.yaml"]) == 0
+    spec = next(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
+    (condition,) = (
+        task for name, task in spec["root"]["dag"]["tasks"].items() if name.startswith("condition")
+    )
+    assert "gate-Output'] == 'promote'" in condition["triggerPolicy"]["condition"]
+    inside = spec["components"][condition["componentRef"]["name"]]["dag"]["tasks"]
+    assert set(inside) == {"promote"}
+    assert "promote" not in spec["root"]["dag"]["tasks"]
+
+
+def test_a_misspelt_key_is_refused_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / "params.yaml"
+    file.write_text(file.read_text().replace("warmup:", "warmpu:", 1))
+    assert pipeline_compile.main(["pipeline.yaml"]) == 2
+    assert "train.warmpu: unknown key" in capsys.readouterr().err
+    assert not (folder / "pipeline.yaml").exists()
