@@ -8,15 +8,18 @@ from components.images import IMAGE
 @dsl.component(base_image=IMAGE)
 def gate(
     params: str,
+    tracking_uri: str,
     evaluate: dsl.Input[dsl.Artifact],
     output: dsl.Output[dsl.Artifact],
 ) -> str:
     """Decide by the promotion policy: `promote` or `hold`."""
+    import os
     from pathlib import Path
 
     from facewright.params import Gate, from_json
     from facewright.stages import gate
 
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
     return gate.run(
         evaluate=Path(evaluate.path),
         output=Path(output.path),

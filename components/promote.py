@@ -7,15 +7,18 @@ from components.images import IMAGE
 
 @dsl.component(base_image=IMAGE)
 def promote(
+    tracking_uri: str,
     gate: dsl.Input[dsl.Artifact],
     register: dsl.Input[dsl.Artifact],
     output: dsl.Output[dsl.Artifact],
 ):
     """Make the registered version the champion."""
+    import os
     from pathlib import Path
 
     from facewright.stages import promote
 
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
     promote.run(
         gate=Path(gate.path),
         register=Path(register.path),

@@ -7,7 +7,11 @@ from components.images import IMAGE
 
 @dsl.component(base_image=IMAGE)
 def register(
-    lineage: str,
+    tracking_uri: str,
+    data_md5: str,
+    git_commit: str,
+    params: str,
+    policy: str,
     train: dsl.Input[dsl.Model],
     distill: dsl.Input[dsl.Model],
     quantize: dsl.Input[dsl.Model],
@@ -16,13 +20,16 @@ def register(
     gate: dsl.Input[dsl.Artifact],
     output: dsl.Output[dsl.Artifact],
 ):
-    """Register the recognizer in MLflow as challenger."""
+    """Register the recognizer in MLflow as challenger. `params` are all sections that ran."""
     import json
+    import os
     from pathlib import Path
 
-    from facewright.registry.lineage import Lineage
+    from facewright.registry.lineage import Lineage, params_digest
     from facewright.stages import register
 
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
+    digest = params_digest(params=json.loads(params), policy=json.loads(policy))
     register.run(
         train=Path(train.path),
         distill=Path(distill.path),
@@ -31,5 +38,5 @@ def register(
         evaluate=Path(evaluate.path),
         gate=Path(gate.path),
         output=Path(output.path),
-        lineage=Lineage(**json.loads(lineage)),
+        lineage=Lineage(data_md5=data_md5, git_commit=git_commit, params_digest=digest),
     )

@@ -1,7 +1,6 @@
 """The pipeline's arguments, read from this checkout: params.yaml, the policy, data.dvc, git."""
 
-import json
-from dataclasses import asdict
+import os
 from pathlib import Path
 
 from facewright import params
@@ -9,18 +8,19 @@ from facewright.registry.lineage import UNKNOWN, collect
 
 
 def arguments() -> dict[str, str]:
-    """Every argument of the pipeline but `repository`, as strings.
+    """The arguments of the pipeline that this checkout knows, as strings.
 
-    `revision` is the commit that is checked out: the data that it pins is fetched.
+    `revision` is the commit that is checked out: the data that it pins is fetched. `repository` is
+    left to the caller, and so is `tracking_uri` unless `$MLFLOW_TRACKING_URI` is set: the cluster
+    needs addresses that it can reach.
     """
     lineage = collect(Path())
     commit = lineage.git_commit.removesuffix("-dirty")
-    sections = {
-        f"{stage}_params": params.load(stage).model_dump_json()
-        for stage in (*params.SECTIONS, "gate")
-    }
-    return sections | {
+    given = {f"{stage}_params": section for stage, section in params.as_json().items()}
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        given["tracking_uri"] = os.environ["MLFLOW_TRACKING_URI"]
+    return given | {
         "revision": "" if commit == UNKNOWN else commit,
         "data_md5": lineage.data_md5,
-        "lineage": json.dumps(asdict(lineage)),
+        "git_commit": lineage.git_commit,
     }

@@ -15,8 +15,8 @@ from pipelines.graph import facewright
 def main(argv: Sequence[str] | None = None) -> int:
     """Compile the graph with this checkout's parameters as defaults.
 
-    Only `repository` has no default: the cluster needs an address that it can reach. Returns 0,
-    or 2 with one line when params.yaml or the policy is wrong.
+    `repository` has no default, nor has `tracking_uri` unless `$MLFLOW_TRACKING_URI` is set.
+    Returns 0, or 2 with one line when params.yaml or the policy is wrong.
     """
     parser = argparse.ArgumentParser(prog="pipelines.compile", description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, default=Path("build/facewright.yaml"))

@@ -20,7 +20,8 @@ def facewright(
     repository: str,
     revision: str,
     data_md5: str,
-    lineage: str,
+    git_commit: str,
+    tracking_uri: str,
     validate_params: str,
     align_params: str,
     train_params: str,
@@ -30,7 +31,11 @@ def facewright(
     evaluate_params: str,
     gate_params: str,
 ):
-    """Parameters are the sections of params.yaml and the promotion policy, as JSON strings."""
+    """Parameters are the sections of params.yaml and the promotion policy, as JSON strings.
+
+    `tracking_uri` is the MLflow server that the components reach; `git_commit` and `data_md5` are
+    recorded with the registered version.
+    """
     fetched = fetch(repository=repository, revision=revision, data_md5=data_md5)
     data = fetched.set_retry(num_retries=3, backoff_duration="30s").outputs["data"]
 
@@ -42,11 +47,13 @@ def facewright(
     crops = aligned.outputs["output"]
 
     # Training is long: a lost node must not lose the pipeline.
-    trained = train(params=train_params, align=crops)
+    trained = train(params=train_params, tracking_uri=tracking_uri, align=crops)
     trained.set_cpu_request("2").set_memory_request("8Gi").set_retry(num_retries=2)
     teacher = trained.outputs["output"]
 
-    distilled = distill(params=distill_params, align=crops, train=teacher)
+    distilled = distill(
+        params=distill_params, tracking_uri=tracking_uri, align=crops, train=teacher
+    )
     distilled.set_cpu_request("2").set_memory_request("8Gi").set_retry(num_retries=2)
     student = distilled.outputs["output"]
 
@@ -62,11 +69,21 @@ def facewright(
     results = evaluated.set_cpu_request("2").set_memory_request("4Gi").outputs["output"]
 
     # The gate and what follows ask MLflow, whose state no cache key knows.
-    decided = gate(params=gate_params, evaluate=results)
+    decided = gate(params=gate_params, tracking_uri=tracking_uri, evaluate=results)
     decided.set_caching_options(False).set_retry(num_retries=3, backoff_duration="30s")
 
+    # Those that this run was given, which may be others than the defaults it was compiled with.
+    given = (
+        f'{{"validate": {validate_params}, "align": {align_params}, "train": {train_params}, '
+        f'"distill": {distill_params}, "quantize": {quantize_params}, '
+        f'"compile": {compile_params}, "evaluate": {evaluate_params}}}'
+    )
     registered = register(
-        lineage=lineage,
+        tracking_uri=tracking_uri,
+        data_md5=data_md5,
+        git_commit=git_commit,
+        params=given,
+        policy=gate_params,
         train=teacher,
         distill=student,
         quantize=onnx,
@@ -77,5 +94,9 @@ def facewright(
     registered.set_caching_options(False).set_retry(num_retries=3, backoff_duration="30s")
 
     with dsl.If(decided.outputs["Output"] == "promote", name="the gate says promote"):
-        promoted = promote(gate=decided.outputs["output"], register=registered.outputs["output"])
+        promoted = promote(
+            tracking_uri=tracking_uri,
+            gate=decided.outputs["output"],
+            register=registered.outputs["output"],
+        )
         promoted.set_caching_options(False).set_retry(num_retries=3, backoff_duration="30s")

@@ -84,7 +84,7 @@ def _import(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from facewright.stages.summary import summary
+    from facewright.summary import summary
 
     print(summary(Path("artifacts")))
 
@@ -137,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
 
     promote = commands.add_parser("promote", help="make a registered version the champion")
-    promote.add_argument("version", nargs="?", help="else the version that is the challenger")
+    promote.add_argument(
+        "version", nargs="?", type=int, help="else the version that is the challenger"
+    )
     promote.add_argument("--model", help="registered model; else the promotion policy's")
     promote.set_defaults(command=_promote)
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +32,17 @@ def storage_errors(where: Path) -> Iterator[None]:
             ) from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             named = getattr(error, "filename", None) or where
-            raise StorageError(f"{named} cannot be written: check its permissions") from error
+            raise StorageError(
+                f"{named} cannot be read or written: check its permissions"
+            ) from error
         raise
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -43,18 +53,22 @@ def whole_directory(path: Path) -> Iterator[Path]:
     next run removes first; `path` itself is never half written.
     """
     partial = path.with_name(f".{path.name}.partial")
+    replaced = path.with_name(f".{path.name}.replaced")
     with storage_errors(path):
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)  # killed between the two renames below
+        shutil.rmtree(replaced, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             yield partial
-            replaced = path.with_name(f".{path.name}.replaced")
-            shutil.rmtree(replaced, ignore_errors=True)
             if path.exists():
                 path.rename(replaced)
             partial.rename(path)
             shutil.rmtree(replaced, ignore_errors=True)
         except BaseException:
+            if replaced.exists() and not path.exists():
+                replaced.rename(path)
             shutil.rmtree(partial, ignore_errors=True)
             raise
 

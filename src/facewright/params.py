@@ -80,6 +80,8 @@ class Distill(Section):
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
+    clip_norm: Positive
+    precision: Literal["bf16", "fp32"]
     relation_weight: Annotated[float, Field(ge=0)]
     augmentation: Augmentation
 
@@ -132,19 +134,34 @@ S = TypeVar("S", bound=Section)
 def load(stage: str) -> Section:
     """The section of `stage` from params.yaml (the gate's from the policy), in this folder.
 
+    Everything is checked, whatever is asked for: a misspelt key of the last stage must not be found
+    after hours of training.
+
     Raises:
-        ParamsError: the file is missing or no YAML; some section is unknown; this one is missing
-            or has an unknown key or a bad value.
+        ParamsError: a file is missing or no YAML; a section is unknown or missing, or has an
+            unknown key or a bad value.
     """
-    if stage == "gate":
-        return load_policy(POLICY)
     values = _read(PARAMS)
-    unknown = sorted(set(values) - set(SECTIONS))
+    unknown = sorted(str(name) for name in values if name not in SECTIONS)
     if unknown:
         raise ParamsError(f"{PARAMS}: unknown section {unknown[0]!r}{_hint(unknown[0], SECTIONS)}")
-    if stage not in values:
-        raise ParamsError(f"{PARAMS}: section {stage!r} is missing: add it")
-    return check(SECTIONS[stage], values[stage], where=f"{PARAMS}: {stage}")
+    sections: dict[str, Section] = {"gate": load_policy(POLICY)}
+    for name, section in SECTIONS.items():
+        if name not in values:
+            raise ParamsError(f"{PARAMS}: section {name!r} is missing: add it")
+        sections[name] = check(section, values[name], where=f"{PARAMS}: {name}")
+    return sections[stage]
+
+
+def as_json() -> dict[str, str]:
+    """Every section (the gate's too) as a JSON string, as it stands in the files, after checking.
+
+    Raises:
+        ParamsError: as `load`.
+    """
+    load("gate")
+    values = _read(PARAMS) | {"gate": _read(POLICY)}
+    return {stage: json.dumps(section) for stage, section in values.items()}
 
 
 def load_policy(path: Path) -> Gate:
@@ -184,8 +201,8 @@ def _read(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ParamsError(f"{path} is missing: run in the project's folder") from error
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} is not YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ParamsError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: must hold keys with values")
     return values

@@ -85,9 +85,17 @@ def test_the_same_parameters(stage: str, kubeflow: dict[str, Any]) -> None:
         assert tracked == [stage]
     else:
         assert tracked == []
-        assert "params" not in given
+        assert f"{stage}_params" not in str(given)
         return
     assert given["params"] == {"componentInputParameter": f"{stage}_params"}
+
+
+def test_whatever_talks_to_mlflow_is_told_where_it_is(kubeflow: dict[str, Any]) -> None:
+    for stage in cli.STAGES:
+        files = closure(SOURCE / "facewright" / "stages" / f"{stage}.py")
+        talks = SOURCE / "facewright" / "registry" / "tracking.py" in files
+        given = kubeflow[stage].get("inputs", {}).get("parameters", {})
+        assert ("tracking_uri" in given) == talks, stage
 
 
 def test_every_stage_runs_by_name_and_writes_one_folder() -> None:

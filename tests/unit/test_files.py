@@ -38,6 +38,16 @@ def test_a_failure_leaves_what_was_there_before(tmp_path: Path) -> None:
     assert (output / "a").read_text() == "old"
 
 
+def test_a_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:
+    replaced = tmp_path / ".output.replaced"
+    replaced.mkdir()
+    (replaced / "a").write_text("old")
+    with pytest.raises(IsADirectoryError), whole_directory(tmp_path / "output") as folder:
+        folder.read_text()
+    assert (tmp_path / "output" / "a").read_text() == "old"
+    assert names(tmp_path) == ["output"]
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     stale = tmp_path / ".output.partial"
     stale.mkdir()
@@ -56,7 +66,10 @@ def test_a_full_disk_is_one_line_and_nothing_stays(tmp_path: Path) -> None:
         (folder / "weights").write_bytes(bytes(1 << 20))
 
     output = tmp_path / "output"
-    with pytest.raises(StorageError, match=r"disk is full.*output"), whole_directory(output) as half:
+    with (
+        pytest.raises(StorageError, match=r"disk is full.*output"),
+        whole_directory(output) as half,
+    ):
         write(half)
     assert names(tmp_path) == []
 

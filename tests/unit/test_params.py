@@ -68,6 +68,18 @@ def test_mistakes_are_named(
     assert str(caught.value).startswith("params.yaml")
 
 
+def test_a_mistake_in_a_later_stage_stops_the_first(folder: Path) -> None:
+    edit("evaluate", "bootstrp", 10)
+    with pytest.raises(ParamsError, match=r"evaluate\.bootstrp: unknown key"):
+        params.load("validate")
+
+
+def test_a_file_that_is_no_text_is_refused(folder: Path) -> None:
+    params.PARAMS.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ParamsError, match="cannot be read"):
+        params.load("train")
+
+
 def test_a_misspelt_nested_key_is_named(folder: Path) -> None:
     values = yaml.safe_load(params.PARAMS.read_text())
     values["train"]["augmentation"]["rotatoin"] = values["train"]["augmentation"].pop("rotation")
@@ -91,7 +103,7 @@ def test_a_missing_file_or_section_says_what_to_do(folder: Path) -> None:
     with pytest.raises(ParamsError, match="section 'align' is missing: add it"):
         params.load("align")
     params.PARAMS.write_text("train: [")
-    with pytest.raises(ParamsError, match="is not YAML"):
+    with pytest.raises(ParamsError, match="cannot be read as YAML"):
         params.load("train")
     params.PARAMS.unlink()
     with pytest.raises(ParamsError, match=r"params\.yaml is missing"):

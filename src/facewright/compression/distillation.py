@@ -17,8 +17,6 @@ from facewright.training.batches import CropSource, make_plan, read_ahead, seed_
 from facewright.training.loop import REPORT_EVERY, Report, Trained
 from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
 
-CLIP_NORM = 5.0  # as in training
-
 
 def distill(
     crops: CropSource,
@@ -32,6 +30,8 @@ def distill(
     learning_rate: float,
     weight_decay: float,
     warmup: float,
+    clip_norm: float,
+    precision: str,
     relation_weight: float,
     augmentation: Mapping[str, float],
     report: Report,
@@ -39,13 +39,15 @@ def distill(
     """Train `network` to give each crop the direction of the teacher's embedding.
 
     The loss is 1 - cosine to the teacher's embedding, plus `relation_weight` times
-    `relation_loss`. AdamW with linear warm-up and a cosine; bfloat16 and channels-last, on one
-    process. The same crops, teacher, parameters, machine and number of threads give the same
+    `relation_loss`. AdamW with linear warm-up and a cosine, channels-last, on one process. The
+    same crops, teacher, parameters, machine and number of threads give, on a CPU, the same
     weights.
 
     Args:
         crops: as `training.fit` takes them; labels are not used.
         teacher: `(N, 3, S, S) float32 in [-1, 1], RGB` → `(N, embedding_size)`; stays unchanged.
+        clip_norm: largest norm of the gradient.
+        precision: `bf16` (autocast) or `fp32`, of teacher and student alike.
         augmentation: drawn anew for every crop, as in training; teacher and student see the same.
         report: called every few steps and at the end of every epoch.
 
@@ -73,7 +75,7 @@ def distill(
         generator = torch.Generator().manual_seed(seed_of(seed, "changes", step.number))
         changes = draw_changes(step.total, augmentation, generator)
         inputs = apply_changes(images.to(device), changes.to(device))
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             with torch.no_grad():
                 wanted = guide(inputs)
             given = student(inputs)
@@ -95,7 +97,7 @@ def distill(
         set_learning_rate(update, rate)
         update.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(student.parameters(), CLIP_NORM)
+        nn.utils.clip_grad_norm_(student.parameters(), clip_norm)
         update.step()
 
         since["loss"] += value

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from facewright.files import code_digest, storage_errors
-from facewright.models.recognizer import WEIGHTS, RecognizerCard, write_card
+from facewright.models.recognizer import WEIGHTS, RecognizerCard, derive_card
 
 OPSET = 18  # the lowest that the exporter writes by itself, so that most runtimes can read it
 INPUT, OUTPUT = "input", "embedding"
@@ -37,19 +37,8 @@ def export_onnx(network: nn.Module, folder: Path, *, source: RecognizerCard) -> 
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WEIGHTS["onnx"]).write_bytes(model.SerializeToString(deterministic=True))
-        return write_card(
-            folder,
-            name=source.name,
-            format="onnx",
-            network=source.network,
-            embedding_size=source.embedding_size,
-            precision="fp32",
-            data_digest=source.data_digest,
-            code_digest=code_digest(*ROOMS),
-            input_size=source.input_size,
-            colour=source.colour,
-            mean=source.mean,
-            scale=source.scale,
+        return derive_card(
+            folder, source, format="onnx", precision="fp32", code_digest=code_digest(*ROOMS)
         )
 
 

@@ -28,9 +28,9 @@ from facewright.files import code_digest, storage_errors
 from facewright.models.recognizer import (
     WEIGHTS,
     RecognizerCard,
+    derive_card,
     read_card,
     to_input,
-    write_card,
 )
 
 METHODS = {
@@ -105,19 +105,12 @@ def quantize_onnx(
         scrub(model)
         onnx.checker.check_model(model, full_check=True)
         path.write_bytes(model.SerializeToString(deterministic=True))
-        return write_card(
+        return derive_card(
             int8_folder,
+            source,
             name=f"{source.name}-int8",
-            format="onnx",
-            network=source.network,
-            embedding_size=source.embedding_size,
             precision="int8",
-            data_digest=source.data_digest,
             code_digest=code_digest(*ROOMS),
-            input_size=source.input_size,
-            colour=source.colour,
-            mean=source.mean,
-            scale=source.scale,
         )
 
 
@@ -142,8 +135,8 @@ def join_relu(model: onnx.ModelProto) -> None:
         first = producers[last.input[0]]
         if uses[last.output[0]] == uses[first.output[0]] == 1:
             node.input[0] = first.input[0]
-            dropped |= {first.name, last.name}
-    nodes = [node for node in graph.node if node.name not in dropped]
+            dropped |= {first.output[0], last.output[0]}
+    nodes = [node for node in graph.node if node.output[0] not in dropped]
     used = {name for node in nodes for name in node.input}
     initializers = [value for value in graph.initializer if value.name in used]
     for field, values in ((graph.node, nodes), (graph.initializer, initializers)):

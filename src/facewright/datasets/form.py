@@ -39,8 +39,8 @@ class DatasetCard:
     """Where a dataset comes from and what may be done with it."""
 
     name: str
-    kind: str  # "identities" (for training), "verification" (has pairs) or "crops"
-    source: str  # file name of the archive or folder, or "sample"
+    kind: str  # "identities" (for training) or "verification" (has pairs)
+    source: str  # file name of the archive or folder, or "sample:train" and "sample:verify"
     source_digest: str  # sha256 of the archive, or over the folder's names and digests
     licence: str
     consent: str  # the legal or ethical basis on which the faces are used
@@ -90,12 +90,15 @@ def open_dataset(root: Path) -> Dataset:
 def find_datasets(folder: Path) -> list[Dataset]:
     """Open `folder` itself if it is a dataset, else every dataset directly below it, by name.
 
+    Hidden folders are what an import that was stopped has left, and no datasets.
+
     Raises:
         DatasetError: there is none.
     """
     if (folder / CARD).exists():
         return [open_dataset(folder)]
-    found = [open_dataset(card.parent) for card in sorted(folder.glob(f"*/{CARD}"))]
+    cards = sorted(folder.glob(f"[!.]*/{CARD}"))
+    found = [open_dataset(card.parent) for card in cards]
     if not found:
         raise DatasetError(
             f"no dataset in {folder}: write one with `facewright dataset import SOURCE "

@@ -1,11 +1,11 @@
 """Import: from a folder, an archive or the sample set to the dataset form, original bytes kept."""
 
 import hashlib
-import os
 import posixpath
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ from facewright.datasets.readers.archives import read_archive
 from facewright.datasets.readers.folder import read_folder
 from facewright.datasets.readers.lfw import read_pairs, read_people
 from facewright.errors import DatasetError
-from facewright.files import file_digest, whole_directory
+from facewright.files import file_digest, usable_cores, whole_directory
 from facewright.progress import say
 
 SAMPLE = "sample:"
@@ -60,7 +60,7 @@ def import_dataset(
         half = str(source).removeprefix(SAMPLE)
         entries, table = _sample(half)
         origin = str(source)
-        licence = licence or "part of facewright, under its licence"
+        licence = licence or "rendered by facewright, free to use"
         consent = consent or "none needed: rendered people, nobody is depicted"
     else:
         path = Path(source)
@@ -114,8 +114,14 @@ def _sample(half: str) -> tuple[Generator[Entry], pd.DataFrame | None]:
         raise DatasetError(f"{SAMPLE}{half}: the sample set has sample:train and sample:verify")
 
     def entries() -> Generator[Entry]:
-        for identity, file, data in sample.photos(half, workers=os.cpu_count() or 1):
-            yield Entry(f"{identity}/{file}", len(data), partial(bytes, data))
+        try:
+            for identity, file, data in sample.photos(half, workers=usable_cores()):
+                yield Entry(f"{identity}/{file}", len(data), partial(bytes, data))
+        except BrokenProcessPool as error:
+            raise DatasetError(
+                f"{SAMPLE}{half}: a process that rendered was killed, most likely for want of "
+                "memory: free some, or let fewer cores be used, and run it again"
+            ) from error
 
     if half == "train":
         return entries(), None

@@ -16,7 +16,7 @@ FINER = 0.5  # smallest face of the second look over that of the first
 
 
 class Detector:
-    """Finds faces on one thread; pickles as its arguments, so that it can be sent to processes.
+    """Finds faces on one thread.
 
     All faces from `min_face` of the image's shorter side upwards are looked for. If there are
     none, a second look is for faces half as large, and puts a grey border around the image:
@@ -30,9 +30,6 @@ class Detector:
     def __init__(self, *, model: Path | None, min_face: float, threshold: float):
         self.model, self.min_face, self.threshold = model, min_face, threshold
         cv2.setNumThreads(1)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (type(self), self.model, self.min_face, self.threshold)
 
     def detect(self, image: NDArray[np.uint8]) -> Faces:
         """Find the faces in `image`, (H, W, 3) uint8 RGB."""
@@ -58,12 +55,6 @@ class Detector:
     def find(self, image: NDArray[np.uint8], *, smallest: float) -> Faces:
         """One look at `image` for faces from `smallest` pixels upwards."""
         raise NotImplementedError
-
-
-def _reopen(
-    kind: type[Detector], model: Path | None, min_face: float, threshold: float
-) -> Detector:
-    return kind(model=model, min_face=min_face, threshold=threshold)
 
 
 def sort_faces(boxes: Floats, landmarks: Floats, scores: Floats) -> Faces:

@@ -1,7 +1,6 @@
 """TensorRT engines from ONNX recognizers."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from facewright.engines.tensorrt_backend import (
 )
 from facewright.errors import EngineError
 from facewright.files import storage_errors
-from facewright.models.recognizer import WEIGHTS, RecognizerCard, read_card, write_card
+from facewright.models.recognizer import WEIGHTS, RecognizerCard, derive_card, read_card
 
 USUAL_BATCH = 8  # the batch an engine is tuned for: the faces of one picture
 
@@ -51,7 +50,7 @@ def build_engines(
         here = gpu_target()
         if here is None:
             raise EngineError(
-                "tensorrt builds on the GPU it builds for and there is none here: set "
+                "tensorrt builds on the GPU it builds for, and PyTorch sees none here: set "
                 "compile.builder to tensorrt-rtx"
             )
         targets = [here]
@@ -74,20 +73,18 @@ def build_engines(
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / WEIGHTS["engine"]).write_bytes(engine)
-            values = asdict(source) | {
-                "name": folder.name,
-                "format": "engine",
-                "engine": {
-                    "onnx_sha256": source.weights_sha256,
-                    "builder": builder,
-                    "builder_version": str(trt.__version__),
-                    "target": target,
-                    "precision": source.precision,
-                    "max_batch": max_batch,
-                },
+            fingerprint = {
+                "onnx_sha256": source.weights_sha256,
+                "builder": builder,
+                "builder_version": str(trt.__version__),
+                "target": target,
+                "precision": source.precision,
+                "max_batch": max_batch,
             }
-            del values["weights_sha256"]
-            cards.append(write_card(folder, **values))
+            card = derive_card(
+                folder, source, name=folder.name, format="engine", engine=fingerprint
+            )
+            cards.append(card)
     return cards
 
 
@@ -109,8 +106,8 @@ def _choose(builder: str) -> tuple[str, Any]:
     trt = import_builder(builder)
     if trt is None:
         raise EngineError(
-            f"{builder} is not installed: `pip install 'facewright[{builder}]'`, or set "
-            "compile.builder to off"
+            f"{builder} is not installed: `pip install -e '.[{builder}]'` (on Linux; "
+            "tensorrt-rtx on x86-64), or set compile.builder to off"
         )
     return builder, trt
 

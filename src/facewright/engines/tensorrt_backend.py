@@ -72,7 +72,7 @@ def _status(card: RecognizerCard) -> str | None:
         return f"its card names no builder out of {', '.join(MODULES)}"
     trt = import_builder(builder)
     if trt is None:
-        return f"{builder} is not installed: `pip install 'facewright[{builder}]'`"
+        return f"{builder} is not installed: `pip install -e '.[{builder}]'`"
     built, target = card.engine["builder_version"], card.engine["target"]
     if trt.__version__ != built:
         return (

@@ -7,6 +7,6 @@ where a face was not found). Every metric is computed from it and can be compute
 
 from facewright.evaluation.curves import roc, score_histogram
 from facewright.evaluation.metrics import verification_metrics
-from facewright.evaluation.pairs import score_pairs
+from facewright.evaluation.pairs import pairs_digest, score_pairs
 
-__all__ = ["roc", "score_histogram", "score_pairs", "verification_metrics"]
+__all__ = ["pairs_digest", "roc", "score_histogram", "score_pairs", "verification_metrics"]

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from facewright.errors import EvaluationError
+from facewright.files import values_digest
 
 OK = "ok"
 FAILURE = "failure"
@@ -60,6 +61,22 @@ def score_pairs(
     scores["similarity"] = np.clip(similarity, -1.0, 1.0)
     scores["status"] = np.where(found, OK, FAILURE)
     return scores
+
+
+def pairs_digest(pairs: pd.DataFrame, *, photos: Mapping[str, str]) -> str:
+    """sha256 over the pairs and the photos that they name, whatever file they came in.
+
+    Two recognizers can be compared if this is the same for both.
+
+    Args:
+        pairs: columns fold, label, a, b, in any order of rows.
+        photos: sha256 of each photo by id.
+    """
+    rows = sorted(
+        [int(fold), int(label), photos[a], photos[b]]
+        for fold, label, a, b in pairs[list(COLUMNS)].itertuples(index=False)
+    )
+    return values_digest(rows)
 
 
 def _check_embeddings(embeddings: npt.NDArray[np.float32], index: "pd.Index[str]") -> None:

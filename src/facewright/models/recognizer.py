@@ -55,6 +55,13 @@ def write_card(folder: Path, **values: Any) -> RecognizerCard:
     return card
 
 
+def derive_card(folder: Path, source: RecognizerCard, **changes: Any) -> RecognizerCard:
+    """Write the card of what was made from `source`: the same but for `changes` and the weights."""
+    values = asdict(source) | changes
+    del values["weights_sha256"]
+    return write_card(folder, **values)
+
+
 def read_card(folder: Path) -> RecognizerCard:
     """Read and check the card of a recognizer folder.
 

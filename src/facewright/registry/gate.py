@@ -163,7 +163,7 @@ def _against_champion(
     if champion.pairs_digest != pairs_digest:
         evidence = (
             f"{theirs} was evaluated on other pairs ({champion.pairs_digest[:12] or 'unknown'}, "
-            f"now {pairs_digest[:12]}): evaluate it on these before comparing"
+            f"now {pairs_digest[:12]}): register under another `model` in the policy to begin anew"
         )
         return Rule("champion", "outcome", False, evidence)
     key = f"{champion.serve}.accuracy"

@@ -40,6 +40,7 @@ CHALLENGER = "challenger"
 DIGEST = "facewright.digest"  # of the content, on the version and on its run
 DECISION = "facewright.decision"  # path in the run of the decision that counts, named by its digest
 PREVIOUS = "facewright.previous_champion"
+ROLLED_BACK = "facewright.rolled_back_at"  # set by a person's rollback, cleared by a promotion
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,6 @@ def register(
     evaluation_files: Iterable[Path],
     decision: Decision,
     lineage: Lineage,
-    tags: Mapping[str, str],
 ) -> Version:
     """Register the recognizers of `folders` as one version, and make it the challenger.
 
@@ -74,7 +74,6 @@ def register(
         folders: recognizer folders by name; must hold the one that `decision` serves.
         metrics: of the evaluation, flat; kept as the run's metrics.
         evaluation_files: report, scores and so on; kept as files.
-        tags: further tags of the version.
 
     Raises:
         RegistryError: the server cannot be used, or the recognizer to serve is missing.
@@ -91,7 +90,7 @@ def register(
     with registry_errors(f"{model} cannot be registered"):
         found = _find(client, model, digest)
         if found is None:
-            described = _tags(cards[decision.serve], digest, decision, lineage, tags)
+            described = _tags(cards[decision.serve], digest, decision, lineage)
             described |= _training_run(client, cards)
             run_id = _filled_run(client, digest, folders, metrics, evaluation_files, described)
             client.log_dict(run_id, decision.values(), path)
@@ -137,6 +136,8 @@ def promote(model: str, version: int | None = None) -> Version:
         # The alias moves last, in one step: until then nothing has changed for who serves.
         if serving is not None:
             client.set_model_version_tag(model, str(version), PREVIOUS, str(serving))
+        if ROLLED_BACK in chosen.tags:
+            client.delete_model_version_tag(model, str(version), ROLLED_BACK)
         client.set_model_version_tag(model, str(version), "facewright.promoted_at", _now())
         client.set_registered_model_alias(model, CHAMPION, str(version))
         return _get(client, model, version)
@@ -160,10 +161,17 @@ def rollback(model: str) -> Version:
             )
         back = _get(client, model, int(left.tags[PREVIOUS]))
         client.set_registered_model_alias(model, CHAMPION, str(back.version))
-        client.set_model_version_tag(model, str(left.version), "facewright.rolled_back_at", _now())
+        client.set_model_version_tag(model, str(left.version), ROLLED_BACK, _now())
         # So that rolling back again goes further back, never in a circle.
         client.delete_model_version_tag(model, str(left.version), PREVIOUS)
         return _get(client, model, back.version)
+
+
+def was_rolled_back(model: str, version: int) -> bool:
+    """Whether a person took this version back; only a person brings it in again."""
+    client = connect()
+    with registry_errors(f"{model} version {version} cannot be read"):
+        return ROLLED_BACK in _get(client, model, version).tags
 
 
 def champion(model: str) -> Champion | None:
@@ -192,8 +200,13 @@ def _content_digest(
         if values["format"] == "engine":
             # A builder gives other bytes each time; the fingerprint in the card stays.
             del values["weights_sha256"]
-    # repr, since NaN (a figure the pairs cannot support) is not JSON.
-    lasting = {key: repr(float(value)) for key, value in metrics.items() if not _is_timing(key)}
+    # An engine's own figures change with its bytes, a timing with every run.
+    engines = {name for name, card in cards.items() if card.format == "engine"}
+    lasting = {
+        key: float(value)
+        for key, value in metrics.items()
+        if not _is_timing(key) and key.partition(".")[0] not in engines
+    }
     return values_digest([recognizers, decision.serve, decision.pairs_digest, lasting])
 
 
@@ -271,14 +284,9 @@ def _created(client: Any, model: str, digest: str, run_id: str, tags: Mapping[st
 
 
 def _tags(
-    served: RecognizerCard,
-    digest: str,
-    decision: Decision,
-    lineage: Lineage,
-    tags: Mapping[str, str],
+    served: RecognizerCard, digest: str, decision: Decision, lineage: Lineage
 ) -> dict[str, str]:
     return {
-        **tags,
         **lineage.tags(),
         DIGEST: digest,
         "facewright.serve": decision.serve,

@@ -47,6 +47,11 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
 
 
+def shown_uri() -> str:
+    """The same, as it may be printed: without a password."""
+    return _without_password(tracking_uri())
+
+
 def connect() -> Any:
     """An `MlflowClient` of the configured server, which was found to answer.
 
@@ -126,14 +131,6 @@ class Tracked:
         while self.waiting:
             self.client.log_batch(self.run_id, metrics=self.waiting[:METRICS_PER_CALL])
             self.waiting = self.waiting[METRICS_PER_CALL:]
-
-    def artifact(self, path: Path) -> None:
-        """Copy a file, or a folder under its own name, into the run."""
-        with registry_errors(f"{path} cannot be logged"), storage_errors(path):
-            if path.is_dir():
-                self.client.log_artifacts(self.run_id, str(path), path.name)
-            else:
-                self.client.log_artifact(self.run_id, str(path))
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""

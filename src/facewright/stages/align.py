@@ -4,7 +4,6 @@ Photos that `validate` rejected, and those in which no face was found, stay in t
 their status, so that evaluation can count them.
 """
 
-import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +16,8 @@ from facewright.alignment import crop_face, crop_quality
 from facewright.datasets.form import DatasetWriter, find_datasets, read_bytes
 from facewright.datasets.images import decode_rgb
 from facewright.detection import Detector, choose_face, load_detector
-from facewright.files import whole_directory, write_json
+from facewright.errors import DatasetError
+from facewright.files import usable_cores, whole_directory, write_json
 from facewright.params import Align
 from facewright.progress import progress, say
 
@@ -35,7 +35,7 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
     load_detector(**options)  # refuse a wrong name or file here, not in a worker
     with (
         whole_directory(output) as folder,
-        ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _start, (options,)) as pool,
+        ProcessPoolExecutor(usable_cores(), get_context("spawn"), _start, (options,)) as pool,
     ):
         for half, kind in (("train", "identities"), ("verify", "verification")):
             table = pd.read_parquet(validate / f"{half}.parquet")
@@ -52,6 +52,11 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
             counts = table["status"].value_counts()
             for status in ("ok", "no_face", "rejected"):
                 metrics[f"{half}.{status}"] = int(counts.get(status, 0))
+            if not metrics[f"{half}.ok"]:
+                raise DatasetError(
+                    f"no face was found in any accepted photo of {data / half}: look at the "
+                    "photos, or lower align.min_face or align.threshold"
+                )
             metrics[f"{half}.quality"] = float(table.loc[table.status == "ok", "quality"].mean())
             found, missed = metrics[f"{half}.ok"], metrics[f"{half}.no_face"]
             say(f"align {half}: {found} faces found, {missed} not")
@@ -81,6 +86,7 @@ def _align(photo: tuple[Path, Row]) -> tuple[Row, bytes | None]:
     """One photo to its manifest row and PNG bytes (none without a face)."""
     data, row = photo
     kept = {k: row[k] for k in ("id", "identity", "origin", "dataset", "status", "reason")}
+    kept["photo_sha256"] = row["sha256"]
     nothing = {"score": None, "quality": None, "box": None, "landmarks": None}
     if row["status"] != "ok":
         return kept | nothing, None

@@ -6,19 +6,25 @@ from pathlib import Path
 from facewright.files import whole_directory, write_json
 from facewright.progress import say
 from facewright.registry.gate import read_decision
-from facewright.registry.promotion import promote
+from facewright.registry.promotion import promote, was_rolled_back
 
 
 def run(*, gate: Path, register: Path, output: Path) -> None:
-    """Write `promotion.json`: model, version, and whether it is champion."""
+    """Write `promotion.json`: model, version, whether it was promoted, and why not.
+
+    A version that a person rolled back stays back, whatever the gate says: `facewright promote
+    VERSION` brings it in again.
+    """
     decision = read_decision(gate / "decision.json")
     registered = json.loads((register / "version.json").read_text(encoding="utf-8"))
     model, version = registered["model"], registered["version"]
+    reason = "" if decision.outcome == "promote" else decision.reason
+    if not reason and was_rolled_back(model, version):
+        reason = f"it was rolled back: `facewright promote {version}` brings it in again"
     with whole_directory(output) as folder:
-        promoted = decision.outcome == "promote"
-        if promoted:
+        if not reason:
             promote(model, version)
-        result = {"model": model, "version": version, "promoted": promoted}
+        result = {"model": model, "version": version, "promoted": not reason, "reason": reason}
         write_json(folder / "promotion.json", result)
-    outcome = "is champion" if promoted else f"is not promoted: {decision.reason}"
+    outcome = f"is not promoted: {reason}" if reason else "is champion"
     say(f"promote: {model} version {version} {outcome}")

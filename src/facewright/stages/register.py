@@ -38,7 +38,6 @@ def run(
             evaluation_files=sorted(file for file in evaluate.iterdir() if file.is_file()),
             decision=read_decision(gate / "decision.json"),
             lineage=lineage,
-            tags={},
         )
         write_json(folder / "version.json", {"model": version.model, "version": version.version})
     say(f"register: {version.model} version {version.version} ({', '.join(version.aliases)})")

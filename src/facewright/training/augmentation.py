@@ -102,11 +102,6 @@ def apply_changes(crops: Tensor, changes: Changes) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def plain(crops: Tensor) -> Tensor:
-    """`crops (N, H, W, 3) uint8, RGB` → `(N, 3, H, W) float32 in [-1, 1]`, unchanged."""
-    return crops.permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5)
-
-
 def _grid(affine: Tensor, height: int, width: int) -> Tensor:
     """`(N, H, W, 2)`: where each pixel comes from. Twice as fast here as `F.affine_grid`."""
     x = (torch.arange(width, device=affine.device) * 2 + 1) / width - 1

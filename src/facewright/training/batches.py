@@ -107,7 +107,13 @@ def make_plan(
         )
     if len(crops) < batch_size and rank == 0:
         say(f"train: {len(crops)} crops are fewer than batch_size {batch_size}: one step an epoch")
-    return Plan(len(crops), batch_size, epochs, seed, rank, processes)
+    plan = Plan(len(crops), batch_size, epochs, seed, rank, processes)
+    if (smallest := len(crops) // plan.steps_per_epoch) < least:
+        raise TrainingError(
+            f"{len(crops)} crops in steps of at most {batch_size} leave steps of {smallest}, too "
+            f"few for {processes} processes: change batch_size"
+        )
+    return plan
 
 
 def steps(plan: Plan, *, start: int = 0) -> Iterator[Step]:

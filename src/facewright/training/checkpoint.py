@@ -77,7 +77,9 @@ def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
 
 def _read(payload: bytes) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(payload), weights_only=True, map_location="cpu"
+        )
     except (pickle.UnpicklingError, RuntimeError) as error:
         # PyTorch's message recommends to load it without the protection.
         raise ValueError("its content is not plain tensors and numbers") from error

@@ -105,7 +105,7 @@ def fit(
     `REPORT_EVERY` steps and at the end of every epoch, on the first process only. With a
     `checkpoint_dir` the state is saved every `checkpoint_every` steps, and a training with the
     same `checkpoint_key` goes on from there to the very weights that it would have reached. The
-    same crops, parameters, seed, machine and number of threads give the same weights.
+    same crops, parameters, seed, machine and number of threads give, on a CPU, the same weights.
 
     Raises:
         TrainingError: an unknown network, head or optimizer; too few identities or crops; a loss
@@ -144,6 +144,9 @@ def fit(
                 tally.loss /= group.count  # it was saved for all processes together
                 if group.main:
                     say(f"train: going on after step {start} of {plan.steps}")
+                    for row in tally.history:  # so that the new run's curves are whole
+                        metrics = {key: row[key] for key in row.keys() - {"step", "epoch"}}
+                        report(metrics, int(row["step"]))
         parallel = group.wrap(model.train())
         weights = [p for p in model.parameters() if p.requires_grad]
 

@@ -1,6 +1,6 @@
 """A student learns the teacher's embeddings; the relation loss is what the paper says."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ from facewright.compression.distillation import distill, relation_loss
 from facewright.errors import TrainingError
 from facewright.models import build_network
 from facewright.models.recognizer import RecognizerCard, to_input
+from facewright.training.augmentation import NAMES
+from facewright.training.batches import seed_of
 
 SETTINGS: dict[str, Any] = {
     "network": "resnet_tiny",
@@ -21,7 +23,10 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 0.003,
     "weight_decay": 0.05,
     "warmup": 0.1,
+    "clip_norm": 5.0,
+    "precision": "bf16",
     "relation_weight": 1.0,
+    "augmentation": dict.fromkeys(NAMES, 0.0) | {"flip": 0.5, "shift": 0.05, "brightness": 0.1},
     "report": lambda metrics, step: None,
 }
 
@@ -75,6 +80,47 @@ def test_same_seed_same_weights(crops: Any, teacher: nn.Module) -> None:
     assert all(torch.equal(first[key], again[key]) for key in first)
     other = distill(crops, teacher=teacher, **SETTINGS | {"seed": 4}).network.state_dict()
     assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)]
+)
+def test_precision_is_that_of_the_teacher_and_the_student(
+    crops: Any, precision: str, dtype: torch.dtype
+) -> None:
+    class Watched(nn.Module):
+        seen: ClassVar[set[torch.dtype]] = set()
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 32)
+
+        def forward(self, images: Tensor) -> Tensor:
+            embeddings: Tensor = self.layer(images.mean(dim=(2, 3)))
+            self.seen.add(embeddings.dtype)
+            return embeddings
+
+    distilled = distill(crops, teacher=Watched(), **SETTINGS | {"precision": precision})
+    assert Watched.seen == {dtype}
+    kinds = {p.dtype for p in distilled.network.parameters() if p.is_floating_point()}
+    assert kinds == {torch.float32}
+    assert distilled.history[-1]["train_loss"] < distilled.history[0]["train_loss"] + 0.5
+
+
+def test_gradients_are_clipped(crops: Any, teacher: nn.Module) -> None:
+    torch.manual_seed(seed_of(SETTINGS["seed"], "weights", 0))
+    start = dict(build_network("resnet_tiny", embedding_size=32).named_parameters())
+
+    def moved(clip_norm: float) -> float:
+        settings = SETTINGS | {"clip_norm": clip_norm, "weight_decay": 0.0}
+        network = distill(crops, teacher=teacher, **settings).network
+        return max(
+            float((p - start[n]).detach().abs().max()) for n, p in network.named_parameters()
+        )
+
+    assert moved(5.0) > 1e-3
+    # AdamW makes steps of one size of whatever gradient is above its 1e-8.
+    assert moved(1e-12) < 1e-5
 
 
 def test_relation_loss_is_zero_for_a_turned_copy() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from PIL import Image
 
-from facewright.compression.quantization import METHODS, parity, quantize_onnx
+from facewright.compression.quantization import METHODS, join_relu, parity, quantize_onnx
 from facewright.engines import load_recognizer
 from facewright.errors import EngineError
 from facewright.models.recognizer import read_card
@@ -64,6 +64,50 @@ def test_the_form_is_the_one_tensorrt_reads(int8: Path) -> None:
         if node.op_type == "Relu":
             assert producers[node.input[0]].op_type in ("Conv", "Add")
     assert producers["embedding"].op_type == "Gemm"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_pair_before_a_relu_goes_and_every_other_stays(named: bool) -> None:
+    """The names of nodes say nothing: a file may leave them all empty."""
+
+    def pair(source: str, target: str) -> list[onnx.NodeProto]:
+        middle = f"{target}_q"
+        return [
+            helper.make_node("QuantizeLinear", [source, "step", "zero"], [middle]),
+            helper.make_node("DequantizeLinear", [middle, "step", "zero"], [target]),
+        ]
+
+    nodes = [
+        *pair("input", "a"),
+        helper.make_node("Neg", ["a"], ["b"]),
+        *pair("b", "c"),
+        helper.make_node("Relu", ["c"], ["d"]),
+        *pair("d", "e"),
+        helper.make_node("Neg", ["e"], ["f"]),
+        *pair("f", "g"),
+        helper.make_node("Relu", ["g"], ["h"]),  # here the value before it is used as well
+        helper.make_node("Add", ["g", "h"], ["embedding"]),
+    ]
+    if named:
+        for number, node in enumerate(nodes):
+            node.name = f"node {number}"
+    kind = onnx.TensorProto.FLOAT
+    ends = [helper.make_tensor_value_info(name, kind, [2]) for name in ("input", "embedding")]
+    constants = {"step": np.array(0.5, np.float32), "zero": np.array(0, np.int8)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        ends[:1],
+        ends[1:],
+        [numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    join_relu(model)
+    onnx.checker.check_model(model, full_check=True)
+    left = [(node.op_type, *node.output) for node in model.graph.node]
+    assert left == [(n.op_type, *n.output) for n in nodes if n.output[0] not in ("c_q", "c")]
+    first = next(node for node in model.graph.node if node.op_type == "Relu")
+    assert list(first.input) == ["b"]
 
 
 def test_card_and_size(int8: Path, fp32: Path) -> None:

@@ -3,16 +3,19 @@
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from facewright.datasets.form import member_name, open_dataset, read_bytes
+from facewright.datasets.form import find_datasets, member_name, open_dataset, read_bytes
 from facewright.datasets.importing import import_dataset
+from facewright.datasets.readers.folder import read_folder
 from facewright.errors import DatasetError
 from facewright.files import directory_digest
 
@@ -25,8 +28,8 @@ def jpeg(seed: int, *, side: int = 32) -> bytes:
 PHOTOS = {
     "Ada Ünal/one photo.jpg": jpeg(1),
     "Ada Ünal/J.R._2.JPG": jpeg(2),
-    "Björk_X/a.jpg": jpeg(3),
-    "Björk_X/b.jpg": jpeg(4),
+    "Zoë_Ω 7/a.jpg": jpeg(3),
+    "Zoë_Ω 7/b.jpg": jpeg(4),
     "陳/写真.jpg": jpeg(5),
 }
 
@@ -177,6 +180,25 @@ def test_linked_folders_are_refused_and_linked_files_read(tmp_path: Path) -> Non
     assert "'loop' is a link" in refused(source, tmp_path / "out")
 
 
+def test_pipes_and_devices_are_refused_unread(tmp_path: Path) -> None:
+    pipe, device = tmp_path / "1" / "x.jpg", tmp_path / "2" / "x.jpg"
+    for path in (pipe, device):
+        path.parent.mkdir()
+    os.mkfifo(pipe)
+    device.symlink_to(os.devnull)
+    for path in (pipe, device):
+        with pytest.raises(DatasetError, match=r"'x\.jpg' is no plain file"):
+            next(read_folder(path.parent))
+
+
+def test_only_images_have_a_largest_size(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", {"A/1.jpg": jpeg(1), "A/film.mp4": b"", "A/2.jpg": b""})
+    os.truncate(source / "A" / "film.mp4", 10**9)  # a hole: takes no disk
+    assert len(import_dataset(source, tmp_path / "ok").manifest) == 2
+    os.truncate(source / "A" / "2.jpg", 10**9)
+    assert "'A/2.jpg' claims 1000 MB" in refused(source, tmp_path / "out")
+
+
 def test_claims_beyond_any_photo_are_refused(tmp_path: Path) -> None:
     member = tarfile.TarInfo("A/1.jpg")
     member.size = 10**12
@@ -255,6 +277,37 @@ def test_a_failed_import_leaves_the_old_dataset(tmp_path: Path) -> None:
         import_dataset(tmp_path / "empty", tmp_path / "out")
     assert directory_digest(tmp_path / "out") == before
     assert len(open_dataset(tmp_path / "out").manifest) == len(PHOTOS)
+
+
+def test_hidden_folders_are_no_datasets(tmp_path: Path) -> None:
+    import_dataset(folder(tmp_path / "in"), tmp_path / "sets" / "b")
+    shutil.copytree(tmp_path / "sets" / "b", tmp_path / "sets" / ".a.replaced")
+    assert [found.root.name for found in find_datasets(tmp_path / "sets")] == ["b"]
+
+
+def test_sample_uses_the_cores_it_may_and_tells_of_killed_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concurrent.futures.process import BrokenProcessPool
+
+    from facewright.datasets import importing, sample
+
+    asked = []
+
+    def photos(half: str, *, workers: int) -> Iterator[tuple[str, str, bytes]]:
+        asked.append(workers)
+        yield "sample-0000", "sample-0000_00.jpg", jpeg(1)
+        if len(asked) == 2:
+            raise BrokenProcessPool("a child process terminated abruptly")
+
+    monkeypatch.setattr(sample, "photos", photos)
+    monkeypatch.setattr(importing, "usable_cores", lambda: 3)
+    dataset = import_dataset("sample:train", tmp_path / "ok")
+    assert dataset.card.licence == "rendered by facewright, free to use"
+    assert "sample:train: a process that rendered was killed" in refused(
+        "sample:train", tmp_path / "out"
+    )
+    assert asked == [3, 3]
 
 
 def test_small_shards_split_and_read_back(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ def test_people_with_and_without_counts(tmp_path: Path) -> None:
     view2 = write(tmp_path / "1", "2", "2", "Ann\t1", "Bo\t2", "1", "Ann\t1")
     assert read_people(view2) == ["Ann", "Bo"]
     assert read_people(write(tmp_path / "2", "0000045", "Ann Lee", "")) == ["0000045", "Ann Lee"]
+    numbers = write(tmp_path / "3", "2", "0000045\t3", "0000102\t1")
+    assert read_people(numbers) == ["0000045", "0000102"]
 
 
 def test_view_2_has_its_own_folds(tmp_path: Path) -> None:

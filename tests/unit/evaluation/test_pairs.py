@@ -4,7 +4,7 @@ import pytest
 
 from facewright.errors import EvaluationError
 from facewright.evaluation import pairs as pairs_module
-from facewright.evaluation import score_pairs
+from facewright.evaluation import pairs_digest, score_pairs
 from facewright.evaluation.pairs import checked, identity_codes
 
 PAIRS = pd.DataFrame(
@@ -24,6 +24,35 @@ def test_similarity_is_the_cosine_and_a_missing_face_is_a_failure() -> None:
     assert list(scores.columns) == ["fold", "label", "a", "b", "similarity", "status"]
     assert scores["status"].tolist() == ["ok", "ok", "failure", "ok"]
     np.testing.assert_allclose(scores["similarity"], [0.6, 0.0, np.nan, 0.8], atol=1e-7)
+
+
+PHOTOS = {"x/1": "e1", "x/2": "e2", "y/1": "f1", "y/2": "f2"}  # sha256 by id
+
+
+def test_the_digest_of_the_pairs_is_of_what_they_ask_and_of_nothing_else() -> None:
+    digest = pairs_digest(PAIRS, photos=PHOTOS)
+    assert len(digest) == 64
+    assert pairs_digest(PAIRS.iloc[[2, 0, 3, 1]], photos=PHOTOS) == digest
+    shuffled = PAIRS[["b", "label", "a", "fold"]].astype({"fold": "int8"}).assign(note="other file")
+    assert pairs_digest(shuffled, photos=PHOTOS | {"z/1": "not in a pair"}) == digest
+    renamed = PAIRS.replace({"x/1": "people/x/1"})
+    assert pairs_digest(renamed, photos=PHOTOS | {"people/x/1": "e1"}) == digest
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value"), [("label", 0, 0), ("fold", 3, 0), ("b", 1, "y/2")]
+)
+def test_other_pairs_have_another_digest(column: str, row: int, value: object) -> None:
+    other = PAIRS.copy()
+    other.loc[row, column] = value
+    assert pairs_digest(other, photos=PHOTOS) != pairs_digest(PAIRS, photos=PHOTOS)
+
+
+def test_another_photo_under_the_same_name_is_another_digest() -> None:
+    mended = PHOTOS | {"y/2": "another photo"}
+    assert pairs_digest(PAIRS, photos=mended) != pairs_digest(PAIRS, photos=PHOTOS)
+    # Nor does it help that the pairs are more or fewer.
+    assert pairs_digest(PAIRS.iloc[:3], photos=PHOTOS) != pairs_digest(PAIRS, photos=PHOTOS)
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Networks to disk and back."""
 
+import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,14 @@ import yaml
 
 from facewright.errors import EngineError
 from facewright.models import build_network
-from facewright.models.recognizer import CARD, WEIGHTS, read_card, to_input, write_card
+from facewright.models.recognizer import (
+    CARD,
+    WEIGHTS,
+    derive_card,
+    read_card,
+    to_input,
+    write_card,
+)
 from facewright.models.weights import load_network, save_network
 
 ABOUT = {"name": "teacher", "embedding_size": 16, "data_digest": "d", "code_digest": "c"}
@@ -21,6 +30,23 @@ def network() -> torch.nn.Module:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()(torch.randn(4, 3, 112, 112))
     return network.eval()
+
+
+def test_a_derived_card_keeps_all_but_the_changes_and_the_weights(tmp_path: Path) -> None:
+    for folder, kind in (("source", "torch"), ("made", "onnx")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / WEIGHTS[kind]).write_bytes(folder.encode())
+    about = ABOUT | {"network": "resnet_tiny", "format": "torch", "precision": "fp32"}
+    other = {"input_size": 64, "colour": "BGR", "mean": 1.0, "scale": 2.0, "engine": {"a": 1}}
+    source = write_card(tmp_path / "source", **about, **other)
+    changes = {"format": "onnx", "precision": "int8", "name": "student-int8"}
+    made = derive_card(tmp_path / "made", source, **changes)
+    assert read_card(tmp_path / "made") == made
+    digest = hashlib.sha256(b"made").hexdigest()
+    assert asdict(made) == asdict(source) | changes | {"weights_sha256": digest}
+    assert made.weights_sha256 != source.weights_sha256
+    with pytest.raises(TypeError, match="colours"):
+        derive_card(tmp_path / "made", source, colours="RGB")
 
 
 def test_round_trip_keeps_every_bit(tmp_path: Path, network: torch.nn.Module) -> None:

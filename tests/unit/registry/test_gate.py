@@ -104,6 +104,15 @@ def test_no_worse_than_the_champion_on_the_same_pairs(best: Champion, outcome: s
         assert decision.reason.startswith("champion: ")
 
 
+def test_other_pairs_name_both_and_the_way_out() -> None:
+    best = champion(0.10, pairs="b" * 64)
+    decision = decide(metrics(), pairs_digest=PAIRS, policy=POLICY, champion=best)
+    evidence = decision.rules[-1].evidence
+    assert "version 3 was evaluated on other pairs (bbbbbbbbbbbb, now aaaaaaaaaaaa)" in evidence
+    assert "register under another `model` in the policy" in evidence
+    assert "\n" not in evidence
+
+
 def test_evidence_is_one_line_with_the_numbers() -> None:
     values = metrics(0.9211, 0.9133, 4.25, 1.75) | {
         "student-int8.accuracy_low": 0.8912,

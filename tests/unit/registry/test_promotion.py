@@ -11,7 +11,14 @@ from facewright.errors import EngineError, RegistryError
 from facewright.models.recognizer import read_card
 from facewright.registry.gate import Decision, Rule, decide
 from facewright.registry.lineage import Lineage
-from facewright.registry.promotion import Version, champion, promote, register, rollback
+from facewright.registry.promotion import (
+    Version,
+    champion,
+    promote,
+    register,
+    rollback,
+    was_rolled_back,
+)
 from facewright.registry.tracking import RECOGNIZER_TAG, connect, track
 
 MODEL = "facewright"
@@ -56,7 +63,6 @@ def go(store: Path, folders: Callable[..., dict[str, Path]]) -> Go:
             evaluation_files=[report],
             decision=decision,
             lineage=LINEAGE,
-            tags={"pipeline": "test"},
         )
 
     return run
@@ -82,7 +88,6 @@ def test_a_version_holds_everything(go: Go, store: Path) -> None:
     assert tags["facewright.pairs_digest"] == PAIRS
     assert tags["facewright.data_digest"] == "d" * 64
     assert tags["facewright.outcome"] == "promote"
-    assert tags["pipeline"] == "test"
 
     import mlflow
 
@@ -115,11 +120,19 @@ def test_the_training_run_is_the_parent(go: Go, folders: Callable[..., dict[str,
 
 
 def test_registering_twice_registers_once(go: Go) -> None:
-    first = go("one", engine=b"build 1")
-    slower = METRICS | {"student.latency_ms": 4.1}
-    assert go("one", engine=b"build 1") == first
-    # Timings are never the same twice, nor are the bytes of an engine that is built again.
-    assert go("one", engine=b"build 2", metrics=slower).version == 1
+    figures = METRICS | {"student-sm86.tar_at_far_0.001": 0.7, "student-sm86.accuracy": 0.92}
+    first = go("one", engine=b"build 1", metrics=figures)
+    assert go("one", engine=b"build 1", metrics=figures) == first
+    # Timings are never the same twice, nor are the bytes of an engine that is built again and
+    # with them the last digits of its figures.
+    later = {
+        "student.latency_ms": 4.1,
+        "student-sm86.tar_at_far_0.001": 0.69,
+        "student-sm86.accuracy": 0.9201,
+    }
+    assert go("one", engine=b"build 2", metrics=figures | later).version == 1
+    # On a machine that cannot run the engine its figures are missing.
+    assert go("one", engine=b"build 2").version == 1
     assert versions() == [1]
     assert len(runs()) == 1
 
@@ -128,9 +141,10 @@ def test_other_content_is_another_version(go: Go) -> None:
     go("one")
     assert go("two").version == 2
     assert go("two", metrics=METRICS | {"student.accuracy": 0.921}).version == 3
+    assert go("two", metrics=METRICS | {"teacher.tar_at_far_0.001": 0.5}).version == 4
     again = go("one")
     assert (again.version, again.aliases) == (1, ("challenger",))
-    assert versions() == [1, 2, 3]
+    assert versions() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -198,6 +212,24 @@ def test_promote_and_roll_back(go: Go) -> None:
         rollback(MODEL)
     assert promote(MODEL, 2).version == 2  # its decision was against version 1
     assert rollback(MODEL).version == 1
+
+
+def test_a_person_takes_back_and_a_person_brings_in_again(go: Go) -> None:
+    go("one")
+    promote(MODEL)
+    go("two")
+    promote(MODEL)
+    assert not was_rolled_back(MODEL, 2)
+    rollback(MODEL)
+    assert was_rolled_back(MODEL, 2)
+    assert not was_rolled_back(MODEL, 1)
+    assert go("two").version == 2
+    assert was_rolled_back(MODEL, 2)  # to gate and register it again is no person's promotion
+    assert champion(MODEL).version == 1  # type: ignore[union-attr]
+    assert "champion" in promote(MODEL, 2).aliases
+    assert not was_rolled_back(MODEL, 2)
+    with pytest.raises(RegistryError, match="has no version 7"):
+        was_rolled_back(MODEL, 7)
 
 
 def test_stages_are_never_used(go: Go) -> None:
@@ -272,6 +304,5 @@ def test_recognizers_are_checked_before_anything_is_written(
             evaluation_files=[],
             decision=other,
             lineage=LINEAGE,
-            tags={},
         )
     assert connect().get_experiment_by_name("facewright") is None

@@ -115,6 +115,9 @@ def test_a_reading_error_reaches_the_trainer_and_no_thread_stays() -> None:
         (Numbers(0, identities=0), 8, 1, "hold 0 identity"),
         (Numbers(1, identities=2), 8, 1, "there are 1 training crops"),
         (Numbers(20), 3, 2, "batch_size is 3, too small for 2 processes: give 4"),
+        # An odd crop left over would be a step, or a process's part of one, of its own.
+        (Numbers(5), 2, 1, "5 crops in steps of at most 2 leave steps of 1"),
+        (Numbers(5), 4, 2, "leave steps of 2, too few for 2 processes: change batch_size"),
     ],
 )
 def test_crops_that_cannot_be_trained_on_are_refused(
@@ -122,6 +125,17 @@ def test_crops_that_cannot_be_trained_on_are_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         make_plan(crops, batch_size=batch, epochs=1, seed=0, processes=processes)
+
+
+@pytest.mark.parametrize(("count", "batch", "processes"), [(5, 3, 1), (6, 2, 1), (8, 4, 2)])
+def test_an_accepted_plan_gives_every_process_two_crops_or_more(
+    count: int, batch: int, processes: int
+) -> None:
+    for rank in range(processes):
+        plan = make_plan(
+            Numbers(count), batch_size=batch, epochs=1, seed=0, rank=rank, processes=processes
+        )
+        assert min(len(step.indices) for step in steps(plan)) == 2
 
 
 def test_fewer_crops_than_a_batch_are_one_step_and_said(capsys: pytest.CaptureFixture[str]) -> None:

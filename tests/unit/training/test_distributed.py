@@ -73,6 +73,6 @@ def test_two_processes_learn_what_one_does_and_one_goes_on_for_them(
 
     # The last checkpoint of the two lies one step before the end, amid a row of the history.
     alone = train_without_batchnorm(checkpoints)
-    assert alone["reports"] == [16]
+    assert alone["reports"] == one["reports"]
     for key in ("losses", "norms", "weights"):
         assert alone[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)

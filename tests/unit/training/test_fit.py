@@ -70,20 +70,24 @@ def test_a_killed_training_goes_on_to_the_very_same_weights(
     tmp_path: Path, optimizer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {"optimizer": optimizer, "learning_rate": 0.01, "checkpoint_every": 3}
-    whole = train(**settings)
+    reports: dict[str, list[tuple[int, float]]] = {"whole": [], "resumed": []}
+
+    def collect(name: str) -> Any:
+        return lambda metrics, step: reports[name].append((step, metrics["train_loss"]))
+
+    whole = train(report=collect("whole"), **settings)
     with pytest.raises(Killed):
         train(KilledCrops(), checkpoint_dir=tmp_path, **settings)
     assert list(tmp_path.iterdir())
-    steps: list[int] = []
-    resumed = train(
-        checkpoint_dir=tmp_path, report=lambda metrics, step: steps.append(step), **settings
-    )
+    resumed = train(checkpoint_dir=tmp_path, report=collect("resumed"), **settings)
     said = capsys.readouterr().err
     assert "going on after step 6 of 10" in said or "going on after step 3 of 10" in said
     assert same_weights(whole, resumed)
     assert losses(whole) == losses(resumed)
     assert [row["step"] for row in resumed.history] == [5, 10]
-    assert steps[-1] == 10
+    # What was reported before the kill is reported again, since the run that heard it is gone.
+    assert reports["resumed"] == reports["whole"]
+    assert [step for step, _ in reports["whole"]] == [5, 10]
 
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A reader never writes, holds one image at a time, and refuses names that could l
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from facewright.datasets.images import is_image_name
 from facewright.errors import DatasetError
 
 MAX_IMAGE_BYTES = 256 * 1024 * 1024  # no photo is larger; an archive may claim anything
@@ -42,8 +43,8 @@ def checked_name(name: str, *, source: str) -> str:
 
 
 def checked_size(entry: Entry, *, source: str) -> Entry:
-    """`entry`, if it is no larger than a photo can be."""
-    if entry.size > MAX_IMAGE_BYTES:
+    """`entry`, if it is no image (those are never read) or no larger than a photo can be."""
+    if entry.size > MAX_IMAGE_BYTES and is_image_name(entry.name):
         raise DatasetError(
             f"{source}: {entry.name!r} claims {entry.size / 1e6:.0f} MB, and images end at "
             f"{MAX_IMAGE_BYTES / 1e6:.0f}: remove it from the source"

@@ -2,10 +2,12 @@
 
 Nothing is ever unpacked to a path that the archive names. Links, devices, absolute paths and
 paths with `..` are refused by name, even where they are no images: such an archive was made to
-harm, or by mistake.
+harm, or by mistake. What an archive says of its members decides how much memory they may take:
+a file of some kilobytes can inflate to gigabytes.
 """
 
 import bz2
+import copy
 import lzma
 import stat
 import tarfile
@@ -20,14 +22,25 @@ from facewright.datasets.readers import Entry, checked_name, checked_size
 from facewright.datasets.readers.inflate import Inflated
 from facewright.errors import DatasetError
 
+MAX_HEADER_BYTES = 1024 * 1024  # a long name, or a member's pax records; tarfile reads them whole
+MAX_HEADERS = 8  # for one member; tarfile goes into them one within the other
+
+_EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
-    NotImplementedError,  # zipfile's word for a compression it does not know
+    NotImplementedError,  # zipfile's word for a form that it does not know
     zlib.error,
     lzma.LZMAError,
     EOFError,
     OSError,
+    ValueError,  # both modules' word for a number or a name that is none
 )
 
 
@@ -66,8 +79,18 @@ def _damage(path: Path) -> Iterator[None]:
         ) from error
 
 
+class _Tar(tarfile.TarFile):
+    """Counts the headers of the member that is being read."""
+
+    headers = 0
+
+
 class _Member(tarfile.TarInfo):
-    """tarfile takes a damaged header for the end of the archive; here it is damage."""
+    """tarfile takes a damaged header for the end of the archive; here it is damage.
+
+    tarfile also reads long names, pax records and maps of sparse files to their end before anyone
+    can look at them, so they are refused where it starts to.
+    """
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -78,19 +101,40 @@ class _Member(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             raise EOFError(f"it is no tar, or cut short, at byte {tarfile_.offset}") from error
 
+    def _proc_member(self, tar: _Tar) -> Self:
+        if self.type in _EXTENDED:
+            tar.headers += 1
+            if not 0 <= self.size <= MAX_HEADER_BYTES or tar.headers > MAX_HEADERS:
+                raise tarfile.ReadError(f"the header of a member at byte {self.offset} has no end")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise _special(tar, self.name)
+        return super()._proc_member(tar)  # type: ignore[misc, no-any-return]
+
+    def _proc_gnusparse_10(self, member: Self, records: object, tar: _Tar) -> None:
+        raise _special(tar, member.name)
+
+
+def _special(tar: _Tar, name: str) -> DatasetError:
+    return DatasetError(
+        f"{Path(str(tar.name)).name}: {name!r} is a link or a special file: "
+        "pack the archive again with plain files (tar --dereference)"
+    )
+
 
 def _read_tar(path: Path, stream: IO[bytes] | Inflated) -> Generator[Entry]:
-    tar = tarfile.TarFile(fileobj=stream, mode="r", tarinfo=_Member)  # type: ignore[arg-type]
+    tar = _Tar(path.name, fileobj=stream, mode="r", tarinfo=_Member)  # type: ignore[arg-type]
     while (member := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every member; half a million fill the memory
+        # tarfile remembers every member and global header; half a million fill the memory.
+        tar.members.clear()  # type: ignore[attr-defined]
+        tar.pax_headers = {}
+        tar.headers = 0
         name = checked_name(member.name, source=path.name)
         if member.isdir():
             continue
         if not member.isreg() or member.issparse():
-            raise DatasetError(
-                f"{path.name}: {member.name!r} is a link or a special file: "
-                "pack the archive again with plain files (tar --dereference)"
-            )
+            raise _special(tar, member.name)
+        if member.size < 0:
+            raise tarfile.ReadError(f"{member.name!r} has a negative size")
 
         def read(size: int = member.size) -> bytes:
             # After its header was read, the stream stands at the member's first byte.
@@ -119,9 +163,21 @@ def _read_zip(path: Path, file: IO[bytes]) -> Generator[Entry]:
                 raise DatasetError(
                     f"{path.name}: {info.filename!r} is encrypted: unpack it and import the folder"
                 )
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # The other decompressors know no limit.
+                raise DatasetError(
+                    f"{path.name}: {info.filename!r} is neither stored nor deflated: unpack it "
+                    "and import the folder"
+                )
 
             def read(info: zipfile.ZipInfo = info) -> bytes:
-                with _damage(path):
-                    return archive.read(info)
+                # zipfile cuts a member at its stated size without a word: state one byte more.
+                longer = copy.copy(info)
+                longer.file_size += 1
+                with _damage(path), archive.open(longer) as member:
+                    data = member.read(longer.file_size)
+                    if len(data) != info.file_size:
+                        raise zipfile.BadZipFile(f"{info.filename!r} has not the size it states")
+                return data
 
             yield checked_size(Entry(name, info.file_size, read), source=path.name)

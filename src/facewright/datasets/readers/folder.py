@@ -1,6 +1,7 @@
 """A folder with a folder per identity."""
 
 import os
+import stat
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,19 @@ def read_folder(root: Path) -> Generator[Entry]:
     A linked file is read like any other; a linked folder is refused, since it may lead in circles.
 
     Raises:
-        DatasetError: a linked folder, an unreadable file or folder, a name that is not UTF-8.
+        DatasetError: a linked folder, an unreadable file or folder, a name that is not UTF-8, a
+            pipe or device, or a link to one.
     """
     for path in sorted(_files(root), key=os.fsencode):
         name = Path(path).relative_to(root).as_posix()
         checked_name(name, source=str(root))
         try:
-            size = Path(path).stat().st_size
+            found = Path(path).stat()
         except OSError as error:
             raise _unreadable(error, root=root) from error
-        entry = Entry(name=name, size=size, read=partial(_read, path, root=root))
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+            raise DatasetError(f"{root}: {name!r} is no plain file: remove it from the source")
+        entry = Entry(name=name, size=found.st_size, read=partial(_read, path, root=root))
         yield checked_size(entry, source=str(root))
 
 

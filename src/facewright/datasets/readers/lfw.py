@@ -25,7 +25,8 @@ def read_people(path: Path) -> list[str]:
     """
     lines = _lines(path)
     if any("\t" in line for line in lines):
-        lines = [line.split("\t")[0] for line in lines if not line.split("\t")[0].isdigit()]
+        # Only a line without a tab is a count: people may be numbers.
+        lines = [line.split("\t")[0] for line in lines if "\t" in line or not line.isdigit()]
     names = list(dict.fromkeys(name.strip() for name in lines))
     if not names:
         raise DatasetError(f"{path} names nobody: give one name a line, or an LFW people file")

@@ -6,28 +6,36 @@ from typing import Any
 
 from facewright.errors import FacewrightError
 from facewright.evaluation.table import table
-from facewright.registry.tracking import tracking_uri
+from facewright.registry.promotion import champion
+from facewright.registry.tracking import shown_uri
 
 
 def summary(artifacts: Path) -> str:
-    """What `make run` ends with.
+    """What `make run` ends with; which version is champion is asked of MLflow, not remembered.
 
     Raises:
-        FacewrightError: the graph has not been run to its end.
+        FacewrightError: the graph has not been run to its end, or MLflow cannot be reached.
     """
     facts = _read(artifacts / "evaluate" / "evaluation.json")
     decision = _read(artifacts / "gate" / "decision.json")
     promotion = _read(artifacts / "promote" / "promotion.json")
-    alias = "champion" if promotion["promoted"] else "challenger"
+    model, version = promotion["model"], promotion["version"]
+    serving = champion(model)
     lines = [table(facts["rows"]), ""]
     if facts["notice"]:
         lines += [facts["notice"], ""]
+    if serving is not None and serving.version == version:
+        lines.append(f"Registered  {model} version {version}, champion; {serving.serve} is served")
+    else:
+        lines.append(f"Registered  {model} version {version}, not champion: {promotion['reason']}")
+        lines.append(f"Champion    version {serving.version}" if serving else "Champion    none")
+    uri = shown_uri()
+    server = uri if "http" in uri else f".venv/bin/mlflow ui --backend-store-uri {uri}"
     lines += [
-        f"Registered  {promotion['model']} version {promotion['version']}, {alias}; "
-        f"{decision['serve']} is served ({decision['outcome']})",
+        f"Decision    {decision['outcome']}, see {artifacts / 'gate' / 'decision.json'}",
         f"Report      {artifacts / 'evaluate' / 'report.html'}",
         f"Data Docs   {artifacts / 'validate' / 'data_docs' / 'index.html'}",
-        f"Runs        .venv/bin/mlflow ui --backend-store-uri {tracking_uri()}",
+        f"Runs        {server}",
     ]
     return "\n".join(lines)
 
