@@ -19,7 +19,9 @@ from facewright import cli
 from facewright.datasets.crops import Crops
 from facewright.datasets.sample import render_photo
 from facewright.engines import load_recognizer
+from facewright.engines.tensorrt_backend import import_builder
 from facewright.evaluation import verification_metrics
+from facewright.files import directory_digest
 from facewright.registry.promotion import champion
 
 ROOT = Path(__file__).parents[3]
@@ -69,6 +71,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
 
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    if import_builder("tensorrt-rtx") is None:
+        values["compile"]["builder"] = "off"
     for section, changes in SMALL.items():
         values[section] |= changes
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
@@ -226,15 +230,56 @@ def test_an_unreachable_server_stops_training_with_nothing_half_written(
     assert not list(artifacts.glob(".train.partial"))
 
 
-def test_one_identity_is_refused(project: Path, tmp_path: Path, capsys: Any) -> None:
+@pytest.fixture
+def elsewhere(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another working directory: the same parameters and verification set, no training set."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(project / "params.yaml", tmp_path)
+    shutil.copytree(project / "mlflow", tmp_path / "mlflow")
+    shutil.copytree(project / "data" / "verify", tmp_path / "data" / "verify")
+    return tmp_path
+
+
+def test_one_identity_is_refused(
+    project: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(project / "sources" / "train" / "p1", "one/p1")
+    assert cli.main(["dataset", "import", "one", "data/train/one"]) == 0
+    assert cli.main(["run", "validate"]) == 2
+    assert "identit" in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("artifacts/validate").exists()
+
+
+def test_photos_without_any_face_are_refused(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(4):
+        noise = np.random.default_rng(k).integers(0, 255, (224, 224, 3), dtype=np.uint8)
+        file = Path(f"walls/w{k // 2}/w{k}.jpg")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(jpeg(noise))
+    assert cli.main(["dataset", "import", "walls", "data/train/walls"]) == 0
+    assert cli.main(["run", "validate"]) == 0
+    assert cli.main(["run", "align"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "no face was found in any accepted photo of data/train" in line
+    assert not Path("artifacts/align").exists()
+
+
+def test_a_full_disk_is_one_line_and_loses_no_input(
+    project: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    shutil.copytree(project / "artifacts", elsewhere / "artifacts")
+    before = directory_digest(elsewhere / "artifacts" / "quantize")
+
+    def full(folder: Path, *rest: Any, **options: Any) -> None:
+        Path("/dev/full").write_bytes(b"x")
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        for name in ("params.yaml", "mlflow"):
-            source = project / name
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-        shutil.copytree(project / "data" / "verify", "data/verify")
-        shutil.copytree(project / "sources" / "train" / "p1", "one/p1")
-        assert cli.main(["dataset", "import", "one", "data/train/one"]) == 0
-        assert cli.main(["run", "validate"]) == 2
-        assert "identit" in capsys.readouterr().err.splitlines()[-1]
-        assert not Path("artifacts/validate").exists()
+        patch.setattr("facewright.stages.compile.build_engines", full)
+        assert cli.main(["run", "compile"]) == 2
+    assert "the disk is full while writing artifacts/compile" in capsys.readouterr().err
+    assert directory_digest(elsewhere / "artifacts" / "quantize") == before
+    assert not (elsewhere / "artifacts" / ".compile.partial").exists()
