@@ -20,10 +20,8 @@ The last line on standard output is one JSON object.
 import argparse
 import json
 import math
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from statistics import NormalDist
 
 import numpy as np
@@ -31,8 +29,8 @@ import pandas as pd
 
 from facewright.evaluation import verification_metrics
 from facewright.evaluation.metrics import wilson
-from facewright.files import usable_cores
 from facewright.progress import progress
+from facewright.workers import worker_pool
 
 FOLDS = 10
 FARS = (0.1, 0.01)
@@ -123,7 +121,7 @@ def main() -> None:
     options = parser.parse_args()
     result: dict = {"experiments": options.experiments, "bootstrap": options.bootstrap}
     true = truth()
-    with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:
+    with worker_pool("experiments") as pool:
         for name, case in CASES.items():
             run = partial(experiment, name=name, bootstrap=options.bootstrap)
             runs = pool.map(run, range(options.experiments), chunksize=4)

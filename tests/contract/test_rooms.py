@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "facewright"
 FLOORS = (
-    {"errors", "files", "progress"},
+    {"errors", "files", "progress", "workers"},
     {"models", "datasets", "detection", "alignment"},
     {"training", "engines"},
     {"compression", "evaluation"},
@@ -20,7 +20,7 @@ FLOORS = (
 )
 FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}
 # Modules of the bottom floor, and these, know each other freely.
-TOGETHER = {("files", "errors"), ("progress", "errors"), ("stages", "params")}
+TOGETHER = {("files", "errors"), ("workers", "errors"), ("stages", "params")}
 OWNERS = {
     "mlflow": {"registry"},
     "boto3": {"datasets"},

@@ -5,7 +5,6 @@ import posixpath
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,8 +18,9 @@ from facewright.datasets.readers.archives import read_archive
 from facewright.datasets.readers.folder import read_folder
 from facewright.datasets.readers.lfw import read_pairs, read_people
 from facewright.errors import DatasetError
-from facewright.files import file_digest, usable_cores, whole_directory
+from facewright.files import file_digest, whole_directory
 from facewright.progress import say
+from facewright.workers import usable_cores
 
 SAMPLE = "sample:"
 PAUSE = 10.0  # seconds between lines about a long import
@@ -114,14 +114,8 @@ def _sample(half: str) -> tuple[Generator[Entry], pd.DataFrame | None]:
         raise DatasetError(f"{SAMPLE}{half}: the sample set has sample:train and sample:verify")
 
     def entries() -> Generator[Entry]:
-        try:
-            for identity, file, data in sample.photos(half, workers=usable_cores()):
-                yield Entry(f"{identity}/{file}", len(data), partial(bytes, data))
-        except BrokenProcessPool as error:
-            raise DatasetError(
-                f"{SAMPLE}{half}: a process that rendered was killed, most likely for want of "
-                "memory: free some, or let fewer cores be used, and run it again"
-            ) from error
+        for identity, file, data in sample.photos(half, workers=usable_cores()):
+            yield Entry(f"{identity}/{file}", len(data), partial(bytes, data))
 
     if half == "train":
         return entries(), None

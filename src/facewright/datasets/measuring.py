@@ -1,9 +1,6 @@
 """What can be measured of a photo, once per image, over processes, straight from the shards."""
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -12,8 +9,8 @@ import pandas as pd
 from facewright.datasets.form import read_bytes
 from facewright.datasets.images import decode_rgb
 from facewright.errors import DatasetError
-from facewright.files import usable_cores
 from facewright.progress import progress
+from facewright.workers import worker_pool
 
 COLUMNS = ["decodable", "side", "aspect", "sharpness", "brightness"]
 CHUNK = 64  # images per task
@@ -45,7 +42,8 @@ def measure_images(data: Path, table: pd.DataFrame, *, label: str) -> pd.DataFra
     """Measure every row of `table` (shard relative to `data`, offset, length), in its order.
 
     Raises:
-        DatasetError: a shard cannot be read, or a worker was killed, as for want of memory.
+        DatasetError: a shard cannot be read.
+        FacewrightError: a worker was killed, as for want of memory.
     """
     rows = list(zip(table["shard"], table["offset"], table["length"], strict=True))
     measured = progress(_measured(data, rows), total=len(rows), label=label)
@@ -57,17 +55,9 @@ def _measured(data: Path, rows: list[Place]) -> Iterator[Measures]:
         yield from _measure_chunk(data, rows)
         return
     chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-    # Spawned, not forked: a fork of a process that already runs threads can hang.
-    spawn = get_context("spawn")
-    try:
-        with ProcessPoolExecutor(usable_cores(), spawn, cv2.setNumThreads, (1,)) as pool:
-            for part in pool.map(_measure_chunk, [data] * len(chunks), chunks):
-                yield from part
-    except BrokenProcessPool as error:
-        raise DatasetError(
-            f"a process that measured the photos of {data} was killed, most likely for want of "
-            "memory: free some, or let fewer cores be used, and run it again"
-        ) from error
+    with worker_pool(f"measuring {data}", start=cv2.setNumThreads, arguments=(1,)) as pool:
+        for part in pool.map(_measure_chunk, [data] * len(chunks), chunks):
+            yield from part
 
 
 def _measure_chunk(data: Path, rows: list[Place]) -> list[Measures]:

@@ -4,8 +4,6 @@ Photos that `validate` rejected, and those in which no face was found, stay in t
 their status, so that evaluation can count them.
 """
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,10 @@ from facewright.datasets.form import DatasetWriter, find_datasets, read_bytes
 from facewright.datasets.images import decode_rgb
 from facewright.detection import Detector, choose_face, load_detector
 from facewright.errors import DatasetError
-from facewright.files import usable_cores, whole_directory, write_json
+from facewright.files import whole_directory, write_json
 from facewright.params import Align
 from facewright.progress import progress, say
+from facewright.workers import worker_pool
 
 SIZE = 112  # px, the input of every network here (ArcFace)
 Row = dict[str, Any]
@@ -35,7 +34,7 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
     load_detector(**options)  # refuse a wrong name or file here, not in a worker
     with (
         whole_directory(output) as folder,
-        ProcessPoolExecutor(usable_cores(), get_context("spawn"), _start, (options,)) as pool,
+        worker_pool("align", start=_start, arguments=(options,)) as pool,
     ):
         for half, kind in (("train", "identities"), ("verify", "verification")):
             table = pd.read_parquet(validate / f"{half}.parquet")

@@ -12,10 +12,11 @@ from facewright.datasets.form import PAIRS, open_dataset
 from facewright.engines import Recognizer, engine_status, latency, load_recognizer
 from facewright.evaluation import pairs_digest, roc, score_pairs, verification_metrics
 from facewright.evaluation.report import write_report
-from facewright.files import usable_cores, whole_directory, write_json
+from facewright.files import whole_directory, write_json
 from facewright.params import Evaluate
 from facewright.progress import progress, say
 from facewright.stages.metrics import parity_rows, read_metrics
+from facewright.workers import usable_cores
 
 SEED = 0  # of the bootstrap: the same scores give the same intervals
 BATCH = 128  # crops per call

@@ -6,7 +6,6 @@ import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -283,31 +282,6 @@ def test_hidden_folders_are_no_datasets(tmp_path: Path) -> None:
     import_dataset(folder(tmp_path / "in"), tmp_path / "sets" / "b")
     shutil.copytree(tmp_path / "sets" / "b", tmp_path / "sets" / ".a.replaced")
     assert [found.root.name for found in find_datasets(tmp_path / "sets")] == ["b"]
-
-
-def test_sample_uses_the_cores_it_may_and_tells_of_killed_workers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from concurrent.futures.process import BrokenProcessPool
-
-    from facewright.datasets import importing, sample
-
-    asked = []
-
-    def photos(half: str, *, workers: int) -> Iterator[tuple[str, str, bytes]]:
-        asked.append(workers)
-        yield "sample-0000", "sample-0000_00.jpg", jpeg(1)
-        if len(asked) == 2:
-            raise BrokenProcessPool("a child process terminated abruptly")
-
-    monkeypatch.setattr(sample, "photos", photos)
-    monkeypatch.setattr(importing, "usable_cores", lambda: 3)
-    dataset = import_dataset("sample:train", tmp_path / "ok")
-    assert dataset.card.licence == "rendered by facewright, free to use"
-    assert "sample:train: a process that rendered was killed" in refused(
-        "sample:train", tmp_path / "out"
-    )
-    assert asked == [3, 3]
 
 
 def test_small_shards_split_and_read_back(tmp_path: Path) -> None:

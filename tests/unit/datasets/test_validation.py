@@ -1,7 +1,6 @@
 """Validation: every reason, counted and stated by the suites; sets without sense are refused."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -282,34 +281,6 @@ def test_measuring_over_processes_equals_measuring_alone(
     monkeypatch.setattr(measuring, "CHUNK", 3)
     spread = measuring.measure_images(root, table, label="spread")
     pd.testing.assert_frame_equal(alone, spread)
-
-
-def test_workers_are_as_many_as_usable_cores(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from facewright.datasets import measuring
-
-    asked = []
-
-    def pool(workers: int, *_: object) -> ThreadPoolExecutor:
-        asked.append(workers)
-        return ThreadPoolExecutor(1)
-
-    monkeypatch.setattr(measuring, "ALONE", 0)
-    monkeypatch.setattr(measuring, "ProcessPoolExecutor", pool)
-    monkeypatch.setattr(measuring, "usable_cores", lambda: 3)
-    validate(build(GOOD))
-    assert asked == [3, 3]
-
-
-def test_a_killed_worker_is_one_line(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    from facewright.datasets import measuring
-
-    data = build(GOOD)
-    monkeypatch.setattr(measuring, "ALONE", 0)
-    monkeypatch.setattr(measuring.cv2, "setNumThreads", os._exit)  # what each worker starts with
-    with pytest.raises(DatasetError, match="was killed, most likely for want of memory"):
-        validate(data)
 
 
 def test_measures_against_their_definitions() -> None:

@@ -15,7 +15,7 @@ from facewright.models.recognizer import RecognizerCard, read_card, write_card
 
 rtx = pytest.mark.skipif(
     tensorrt_backend.import_builder("tensorrt-rtx") is None,
-    reason="TensorRT-RTX is not installed: pip install 'facewright[tensorrt-rtx]'",
+    reason="TensorRT-RTX is not installed: pip install -e '.[tensorrt-rtx]'",
 )
 ENGINE = {
     "onnx_sha256": "0" * 64,
@@ -108,9 +108,9 @@ def test_without_a_builder_the_extra_is_named(
 ) -> None:
     monkeypatch.setattr(compiling, "import_builder", lambda builder: None)
     for builder in ("auto", "tensorrt-rtx"):
-        with pytest.raises(EngineError, match=r"pip install 'facewright\[tensorrt-rtx\]'"):
+        with pytest.raises(EngineError, match=r"pip install -e '\.\[tensorrt-rtx\]'"):
             build_engines(fp32, tmp_path, builder=builder, targets=["sm89"], max_batch=4)
-    with pytest.raises(EngineError, match=r"pip install 'facewright\[tensorrt\]'"):
+    with pytest.raises(EngineError, match=r"pip install -e '\.\[tensorrt\]'"):
         build_engines(fp32, tmp_path, builder="tensorrt", targets=["sm89"], max_batch=4)
 
 
@@ -149,7 +149,7 @@ def test_an_unknown_builder_is_refused(fp32: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "gpu", "reason"),
     [
-        (None, "sm89", r"pip install 'facewright\[tensorrt-rtx\]'"),
+        (None, "sm89", r"pip install -e '\.\[tensorrt-rtx\]'"),
         ("2.0", "sm89", "built with tensorrt-rtx 1.0, installed is 2.0"),
         ("1.0", None, "no CUDA GPU"),
         ("1.0", "sm86", "built for sm89, the GPU here is sm86"),

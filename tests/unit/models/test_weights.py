@@ -46,7 +46,7 @@ def test_a_derived_card_keeps_all_but_the_changes_and_the_weights(tmp_path: Path
     assert asdict(made) == asdict(source) | changes | {"weights_sha256": digest}
     assert made.weights_sha256 != source.weights_sha256
     with pytest.raises(TypeError, match="colours"):
-        derive_card(tmp_path / "made", source, colours="RGB")
+        derive_card(tmp_path / "made", source, format="onnx", colours="RGB")
 
 
 def test_round_trip_keeps_every_bit(tmp_path: Path, network: torch.nn.Module) -> None:

@@ -6,9 +6,7 @@ says that a pipeline works, and nothing about recognizing real people.
 
 import hashlib
 import io
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +16,7 @@ from PIL import Image
 from facewright.datasets.sample.people import Person, person
 from facewright.datasets.sample.render import Rendered, render
 from facewright.datasets.sample.takes import take
+from facewright.workers import worker_pool
 
 TRAIN_IDENTITIES = 120
 VERIFY_IDENTITIES = 50
@@ -90,15 +89,9 @@ def photos(half: str, *, workers: int) -> Iterator[tuple[str, str, bytes]]:
         for name in names:
             yield from _named(name, _photos_of(name))
         return
-    # Spawned, not forked: a fork of a process that already runs threads can hang.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=workers, mp_context=spawn) as pool:
-        try:
-            for name, files in zip(names, pool.map(_photos_of, names), strict=True):
-                yield from _named(name, files)
-        finally:
-            # Who stops early need not wait for the rest.
-            pool.shutdown(cancel_futures=True)
+    with worker_pool(f"rendering {half}", workers=workers) as pool:
+        for name, files in zip(names, pool.map(_photos_of, names), strict=True):
+            yield from _named(name, files)
 
 
 def _named(identity: str, files: list[bytes]) -> Iterator[tuple[str, str, bytes]]:
