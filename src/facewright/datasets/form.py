@@ -170,8 +170,9 @@ class DatasetWriter:
             digest = hashlib.sha256(data).hexdigest()
             row |= {"shard": shard, "offset": offset, "length": len(data), "sha256": digest}
         row |= columns
-        for name in row.keys() - self._columns.keys():
-            self._columns[name] = [None] * len(self._ids)
+        for name in row:  # in this order: that of a set changes with the process
+            if name not in self._columns:
+                self._columns[name] = [None] * len(self._ids)
         for name, values in self._columns.items():
             values.append(row.get(name))
         self._ids.add(id)
