@@ -10,7 +10,7 @@ recognizers in turn, so that a busy machine hits all alike: 64 crops in one call
 alone. Rates are medians over the repeats, beside the lowest and highest; a speedup is taken within
 each repeat.
 
-    make bench-quantization         # about 2 minutes on two cores
+    make bench-quantization         # about 3 minutes on two cores
     python benchmarks/quantization.py [--networks resnet_tiny resnet_small] [--repeats 7]
 
 The last line on standard output is one JSON object.

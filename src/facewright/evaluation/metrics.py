@@ -44,7 +44,7 @@ def verification_metrics(
       Comput. Vis. Image Underst. 2004, on why pairs of one person must stay together; Snijders &
       Borgatti, Connections 1999, for the product). The product errs to the wide side: where each
       identity is in few impostor pairs, as in LFW, it overstates their variance up to threefold
-      (Owen, Ann. Appl. Stat. 2007), which makes the intervals up to 1.5 times as wide as needed.
+      (Owen, Ann. Appl. Stat. 2007), which makes the intervals up to 1.7 times as wide as needed.
       Where no resample differs from the others, as with no error at all, Wilson's interval for
       independent pairs stands in, since an interval of width zero would claim certainty.
     - `far_bound`: the FAR that is excluded at 95 % if no impostor pair is accepted.
