@@ -179,6 +179,21 @@ def test_a_kill_in_mid_stage_leaves_nothing_half_written(project: Path) -> None:
         assert [(output / file).read_bytes() for file in files] == before
 
 
+def test_two_processes_train_and_one_writes(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project / "artifacts" / "align", tmp_path / "artifacts" / "align")
+    shutil.copytree(project / "mlflow", tmp_path / "mlflow")
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["train"] |= {"network": "resnet_tiny", "epochs": 1}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    command = ("--nproc-per-node", "2", "-m", "facewright.cli", "run", "train")
+    assert shell(tmp_path, "torchrun", *command).returncode == 0
+    artifacts = tmp_path / "artifacts"
+    assert sorted(path.name for path in artifacts.iterdir()) == ["align", "train"]
+    assert read_card(artifacts / "train" / "teacher").network == "resnet_tiny"
+    crops = metrics(artifacts / "train")["crops"]
+    assert crops == metrics(project / "artifacts" / "align")["train.ok"]
+
+
 def test_a_version_that_was_rolled_back_stays_back(project: Path) -> None:
     """Last, since it changes who is champion: another model, rolled back; the gate again."""
     file = project / "params.yaml"

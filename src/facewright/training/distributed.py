@@ -34,7 +34,7 @@ class Processes:
         """
         if self.count == 1:
             return module
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(module, forward_sync_buffers=False)
 
     def total(self, value: float) -> float:
         """The sum of each process's `value`; all must ask at the same moment."""
