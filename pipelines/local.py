@@ -7,6 +7,7 @@ from pathlib import Path
 from kfp import local
 
 from facewright.errors import FacewrightError
+from facewright.registry.tracking import tracking_uri
 from pipelines.arguments import arguments
 from pipelines.graph import facewright
 
@@ -17,7 +18,7 @@ def main() -> int:
     """Run the pipeline on `data/` of this working tree; 0 when it went well, else 2."""
     ROOT.mkdir(parents=True, exist_ok=True)
     here = Path().resolve()
-    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{here / 'mlflow.db'}")
+    os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri())
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(ROOT))
     try:
         # Without a revision the data comes from the working tree, as for `dvc repro`.

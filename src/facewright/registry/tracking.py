@@ -44,7 +44,9 @@ FOREIGN = {
 
 def tracking_uri() -> str:
     """`$MLFLOW_TRACKING_URI`, or the SQLite file `mlflow.db` in the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    # Absolute, because mlflow keeps one open database per address for the life of a process.
+    here = Path("mlflow.db").absolute()
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{here}"
 
 
 def shown_uri() -> str:

@@ -215,7 +215,7 @@ def test_deleted_experiment_is_told(store: Path) -> None:
 
 def test_default_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking_uri() == shown_uri() == "sqlite:///mlflow.db"
+    assert tracking_uri() == shown_uri() == f"sqlite:///{Path().absolute() / 'mlflow.db'}"
 
 
 @pytest.mark.parametrize(
