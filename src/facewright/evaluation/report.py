@@ -134,7 +134,7 @@ def _how_to_read(rows: Sequence[Mapping[str, Any]]) -> str:
         "threshold that accepts none of them, all that can be said is "
         f"FAR ≤ {100 * row['far_bound']:.2g} % at 95 % confidence, were the pairs independent. "
         "ms / face is the median for one aligned crop on one thread, embedded as for these figures "
-        "(with its mirror image where that is averaged in); detection and alignment come on top.</p>"
+        "(with its mirror image where that is averaged in); detection comes on top.</p>"
     )
 
 
