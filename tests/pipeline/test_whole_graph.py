@@ -157,7 +157,7 @@ def test_a_kill_in_mid_stage_leaves_nothing_half_written(project: Path) -> None:
     for stage, files in results.items():
         output, partial = artifacts / stage, artifacts / f".{stage}.partial"
         before = [(output / file).read_bytes() for file in files]
-        begun = "train/shards/*" if stage == "align" else "../.train.checkpoints/*"
+        begun = "train/shards/*" if stage == "align" else "../.train.checkpoints/*.checkpoint"
         shutil.rmtree(output)
         with subprocess.Popen(
             [sys.executable, "-m", "facewright.cli", "run", stage],
