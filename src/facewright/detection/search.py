@@ -1,5 +1,6 @@
 """What detectors share: a second look, suppression of doubles, opening an ONNX file."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ MARGIN = 0.5  # border of the second look, of the image's shorter side
 FINER = 0.5  # smallest face of the second look over that of the first
 
 
-class Detector:
+class Detector(ABC):
     """Finds faces on one thread.
 
     All faces from `min_face` of the image's shorter side upwards are looked for. If there are
@@ -52,9 +53,9 @@ class Detector:
             boxes=again.boxes - border, landmarks=again.landmarks - border, scores=again.scores
         )
 
+    @abstractmethod
     def find(self, image: NDArray[np.uint8], *, smallest: float) -> Faces:
         """One look at `image` for faces from `smallest` pixels upwards."""
-        raise NotImplementedError
 
 
 def sort_faces(boxes: Floats, landmarks: Floats, scores: Floats) -> Faces:
