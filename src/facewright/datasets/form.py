@@ -6,6 +6,15 @@
     ├── pairs.parquet      verification sets only: fold, label, a, b (ids of images)
     └── shards/00000.tar   the images' bytes as they came; a member is named ID + its suffix
 
+A manifest may have more columns, each only where its source states it:
+
+    person      name of the person, where the identity is a number
+    landmarks   10 numbers: x and y of left eye, right eye, nose and the mouth's corners as seen in
+                the picture, px from the centre of the first pixel of the upright picture
+    aligned     true for a picture that is a 112 px crop on the ArcFace template already
+    source      what the photo was taken from: a site, a film, a camera
+    and any column that a list of paths brings, as it stands there
+
 The same input gives the same bytes: members carry no times or owners, the order is the writer's.
 Any image can be read by its offset, without an index of the tar; any WebDataset reader can stream
 the shards.

@@ -3,8 +3,9 @@
 A reader never writes, holds one image at a time, and refuses names that could lead outside.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from facewright.datasets.images import is_image_name
 from facewright.errors import DatasetError
@@ -19,6 +20,8 @@ class Entry:
     name: str  # path inside the source, with forward slashes
     size: int  # bytes
     read: Callable[[], bytes]
+    identity: str | None = None  # where the source states it; else it is the folder's name
+    columns: Mapping[str, Any] = field(default_factory=dict)  # more for the manifest; see `form`
 
 
 def checked_name(name: str, *, source: str) -> str:
