@@ -36,6 +36,7 @@ class Align(Section):
     detector: Literal["mtcnn", "yunet", "scrfd"]
     model: str | None
     min_face: Annotated[float, Field(gt=0, le=1)]
+    landmarks: Literal["source", "detect"]
     threshold: Share
 
 

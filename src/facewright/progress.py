@@ -13,8 +13,10 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+def progress(items: Iterable[T], *, total: int | None, label: str) -> Iterator[T]:
     """Pass `items` on, and tell how many are done, how fast, and how long the rest takes.
+
+    `total` is None where nobody knows it: then how long the rest takes is not told.
 
     On a terminal the line is drawn again twice a second; elsewhere a line is written every
     fifteen seconds and one at the end.
@@ -35,10 +37,10 @@ def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
         print(file=sys.stderr, flush=True)
 
 
-def _draw(label: str, done: int, total: int, seconds: float, terminal: bool) -> None:
+def _draw(label: str, done: int, total: int | None, seconds: float, terminal: bool) -> None:
     rate = done / seconds if seconds > 0 else 0.0
-    left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-    text = f"{label}: {done}/{total}, {rate:.1f}/s{left}"
+    left = f", {(total - done) / rate:.0f} s left" if total and rate and done < total else ""
+    text = f"{label}: {done}{f'/{total}' if total is not None else ''}, {rate:.1f}/s{left}"
     if terminal:
         print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
     else:

@@ -1,14 +1,19 @@
 """Processes that share a long work over the cores of this machine."""
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, TypeVar
 
 from facewright.errors import FacewrightError
+
+T = TypeVar("T")
+R = TypeVar("R")
+AHEAD = 8  # tasks per core that wait or run
 
 
 def usable_cores() -> int:
@@ -44,3 +49,19 @@ def worker_pool(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def map_in_order(
+    pool: ProcessPoolExecutor, function: Callable[[T], R], tasks: Iterable[T]
+) -> Iterator[R]:
+    """`function` of each task, in order; unlike `pool.map` it takes tasks only as it gets on.
+
+    So the memory holds a few tasks and results, however many there are.
+    """
+    waiting: deque[Future[R]] = deque()
+    for task in tasks:
+        waiting.append(pool.submit(function, task))
+        if len(waiting) >= AHEAD * usable_cores():
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

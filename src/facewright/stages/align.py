@@ -1,29 +1,27 @@
 """align: find the face in every accepted photo and cut a 112 × 112 crop.
 
 Photos that `validate` rejected, and those in which no face was found, stay in the manifest with
-their status, so that evaluation can count them.
+their status, so that evaluation can count them. Columns that a source brought (person, source, …)
+stay too, so that results can be read by them.
 """
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import cv2
 import pandas as pd
 
-from facewright.alignment import crop_face, crop_quality
-from facewright.datasets.form import DatasetWriter, find_datasets, read_bytes
-from facewright.datasets.images import decode_rgb
-from facewright.detection import Detector, choose_face, load_detector
+from facewright.datasets.form import DatasetWriter, find_datasets
+from facewright.detection import load_detector
 from facewright.errors import DatasetError
 from facewright.files import whole_directory, write_json
 from facewright.params import Align
 from facewright.progress import progress, say
-from facewright.workers import worker_pool
+from facewright.stages.photo import PLACE, Row, align_photos, start_worker
+from facewright.workers import map_in_order, worker_pool
 
-SIZE = 112  # px, the input of every network here (ArcFace)
-Row = dict[str, Any]
-
-_detector: Detector  # one per worker process
+PHOTOS = 16  # per task of a worker
+VERDICT = {"id", "identity", "origin", "dataset", "status", "reason"}
 
 
 def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
@@ -31,19 +29,20 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
     metrics: dict[str, float] = {}
     options = params.model_dump() | {"model": Path(params.model) if params.model else None}
     options["name"] = options.pop("detector")
+    believe = options.pop("landmarks") == "source"
     load_detector(**options)  # refuse a wrong name or file here, not in a worker
     with (
         whole_directory(output) as folder,
-        worker_pool("align", start=_start, arguments=(options,)) as pool,
+        worker_pool("align", start=start_worker, arguments=(options, believe)) as pool,
     ):
         for half, kind in (("train", "identities"), ("verify", "verification")):
             table = pd.read_parquet(validate / f"{half}.parquet")
-            rows = [dict(row) for row in table.to_dict("records")]
-            photos = [(data, row) for row in rows]
+            kept = VERDICT | PLACE | _stated_columns(data / half)
+            table = table[[name for name in table.columns if name in kept]]
             (folder / half).mkdir()
             with DatasetWriter(folder / half) as writer:
-                crops = pool.map(_align, photos, chunksize=16)
-                for row, crop in progress(crops, total=len(rows), label=f"align {half}"):
+                crops = chain.from_iterable(map_in_order(pool, align_photos, _tasks(data, table)))
+                for row, crop in progress(crops, total=len(table), label=f"align {half}"):
                     writer.add(**row, data=crop, suffix=".png")
                 pairs = pd.read_parquet(validate / "pairs.parquet") if half == "verify" else None
                 writer.finish(_card(data / half, kind=kind), pairs=pairs)
@@ -58,7 +57,9 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
                 )
             metrics[f"{half}.quality"] = float(table.loc[table.status == "ok", "quality"].mean())
             found, missed = metrics[f"{half}.ok"], metrics[f"{half}.no_face"]
-            say(f"align {half}: {found} faces found, {missed} not")
+            stated = int((table["score"].isna() & (table["status"] == "ok")).sum())
+            metrics[f"{half}.stated"] = stated
+            say(f"align {half}: {found} faces found, {missed} not; {stated} by stated landmarks")
         write_json(folder / "metrics.json", metrics)
 
 
@@ -75,35 +76,12 @@ def _card(folder: Path, *, kind: str) -> dict[str, str]:
     }
 
 
-def _start(options: dict[str, Any]) -> None:
-    global _detector
-    cv2.setNumThreads(1)
-    _detector = load_detector(**options)
+def _stated_columns(folder: Path) -> set[str]:
+    """The columns of the datasets below `folder`: what sources brought, not what was measured."""
+    return {name for dataset in find_datasets(folder) for name in dataset.manifest.columns}
 
 
-def _align(photo: tuple[Path, Row]) -> tuple[Row, bytes | None]:
-    """One photo to its manifest row and PNG bytes (none without a face)."""
-    data, row = photo
-    kept = {k: row[k] for k in ("id", "identity", "origin", "dataset", "status", "reason")}
-    kept["photo_sha256"] = row["sha256"]
-    nothing = {"score": None, "quality": None, "box": None, "landmarks": None}
-    if row["status"] != "ok":
-        return kept | nothing, None
-    image = decode_rgb(
-        read_bytes(data, shard=row["shard"], offset=row["offset"], length=row["length"])
-    )
-    faces = _detector.detect(image)
-    chosen = choose_face(faces, width=image.shape[1], height=image.shape[0])
-    if chosen is None:
-        return kept | nothing | {"status": "no_face", "reason": "no face was found"}, None
-    crop = crop_face(image, faces.landmarks[chosen], size=SIZE)
-    found = {
-        "score": float(faces.scores[chosen]),
-        "quality": crop_quality(crop, faces.landmarks[chosen]).total,
-        "box": faces.boxes[chosen].tolist(),
-        "landmarks": faces.landmarks[chosen].ravel().tolist(),
-        "width": SIZE,
-        "height": SIZE,
-    }
-    png = cv2.imencode(".png", crop[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-    return kept | found, png.tobytes()
+def _tasks(data: Path, table: pd.DataFrame) -> Iterator[tuple[Path, list[Row]]]:
+    for start in range(0, len(table), PHOTOS):
+        part = table.iloc[start : start + PHOTOS].to_dict("records")
+        yield data, [{str(name): value for name, value in row.items()} for row in part]
