@@ -29,6 +29,8 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from facewright.errors import DatasetError
@@ -36,6 +38,7 @@ from facewright.files import file_digest, write_yaml
 
 SHARD_BYTES = 256 * 1024 * 1024
 BUFFER = 1024 * 1024  # bytes gathered before a write
+ROWS = 32_768  # of the manifest, kept in memory before they are set aside
 CARD = "dataset.yaml"
 MANIFEST = "manifest.parquet"
 PAIRS = "pairs.parquet"
@@ -139,9 +142,11 @@ class DatasetWriter:
     def __init__(self, root: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
         self.root = root
         self._shard_bytes = shard_bytes
-        # Columns, not rows: half a million dicts would take ten times the memory.
-        self._columns: dict[str, list[Any]] = {"id": [], "identity": []}
-        self._ids: set[str] = set()
+        self._columns: dict[str, list[Any]] = {}
+        self._rows = 0
+        self._parts: list[
+            Path
+        ] = []  # rows set aside, so that the memory holds the same at any size
         self._tar: IO[bytes] | None = None
         self._shard = ""
         self._shards = 0
@@ -165,12 +170,7 @@ class DatasetWriter:
         """Append one image. `suffix` starts with a dot; `columns` become manifest columns.
 
         Returns the bytes' sha256, empty without bytes.
-
-        Raises:
-            DatasetError: the id was given before.
         """
-        if id in self._ids:
-            raise DatasetError(f"two images are named {id!r}: rename one of them in the source")
         row: dict[str, Any] = {"id": id, "identity": identity}
         if data is None:
             row |= {"shard": "", "offset": 0, "length": 0, "sha256": ""}
@@ -179,13 +179,42 @@ class DatasetWriter:
             digest = hashlib.sha256(data).hexdigest()
             row |= {"shard": shard, "offset": offset, "length": len(data), "sha256": digest}
         row |= columns
+        waiting = len(self._columns["id"]) if self._columns else 0
         for name in row:  # in this order: that of a set changes with the process
             if name not in self._columns:
-                self._columns[name] = [None] * len(self._ids)
+                self._columns[name] = [None] * waiting
         for name, values in self._columns.items():
             values.append(row.get(name))
-        self._ids.add(id)
+        self._rows += 1
+        if waiting + 1 == ROWS:
+            self._set_aside()
         return str(row["sha256"])
+
+    def _set_aside(self) -> None:
+        part = self.root / f".rows-{len(self._parts):05d}.parquet"
+        # from_pandas: what is not a number is missing.
+        columns = {
+            name: pa.array(values, from_pandas=True) for name, values in self._columns.items()
+        }
+        pq.write_table(pa.table(columns), part)
+        self._parts.append(part)
+        self._columns = {}
+
+    def _write_manifest(self) -> None:
+        """Join what was set aside; a column that some rows lack is empty there."""
+        if self._columns:
+            self._set_aside()
+        schema = pa.unify_schemas(
+            [pq.read_schema(part) for part in self._parts], promote_options="permissive"
+        )
+        with pq.ParquetWriter(self.root / MANIFEST, schema) as manifest:
+            for part in self._parts:
+                rows = pq.read_table(part)
+                for name in schema.names:
+                    if name not in rows.column_names:
+                        rows = rows.append_column(name, pa.nulls(len(rows)))
+                manifest.write_table(rows.select(schema.names).cast(schema))
+                part.unlink()
 
     def _append(self, name: str, data: bytes) -> tuple[str, int]:
         member = tarfile.TarInfo(name)
@@ -218,15 +247,21 @@ class DatasetWriter:
         """Write manifest, pairs and card; call it once, last.
 
         Raises:
-            DatasetError: no image was added, or a pair names an image that is not there.
+            DatasetError: no image was added, two have one id, or a pair names an image that is
+                not there.
         """
         self._close_shard()
-        if not self._ids:
+        if not self._rows:
             raise DatasetError(f"no image was found in {card['source']}: nothing was imported")
+        self._write_manifest()
+        ids = pd.read_parquet(self.root / MANIFEST, columns=["id"])["id"]
+        if (twice := ids[ids.duplicated()]).size:
+            raise DatasetError(
+                f"{card['source']}: two images are named {twice.iloc[0]!r}: rename one of them"
+            )
         if pairs is not None:
-            check_pairs(pairs, known=self._ids, where=str(card["source"]))
+            check_pairs(pairs, known=set(ids), where=str(card["source"]))
             pairs[PAIR_COLUMNS].to_parquet(self.root / PAIRS, index=False)
-        pd.DataFrame(self._columns).to_parquet(self.root / MANIFEST, index=False)
         write_yaml(self.root / CARD, asdict(DatasetCard(**card)))
 
 
