@@ -1,4 +1,4 @@
-"""The command line: `facewright run STAGE`, `dataset import`, `report`, `promote`, `rollback`."""
+"""The command line: `facewright run STAGE`, `dataset …`, `report`, `promote`, `rollback`."""
 
 import argparse
 import importlib
@@ -6,9 +6,12 @@ import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from facewright.errors import FacewrightError
+from facewright.errors import DatasetError, FacewrightError
+
+if TYPE_CHECKING:
+    from facewright.datasets.form import Dataset
 
 STAGES = (
     "validate",
@@ -22,6 +25,8 @@ STAGES = (
     "register",
     "promote",
 )
+
+SHOWN_FAULTS = 20  # of `dataset verify`; their number is always told
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,10 +80,70 @@ def _import(options: argparse.Namespace) -> None:
         options.output,
         pairs=options.pairs,
         people=options.people,
+        images=options.images,
+        names=options.names,
+        landmarks=options.landmarks,
         name=options.name,
         licence=options.licence,
         consent=options.consent,
+        endpoint_url=options.endpoint_url,
     )
+    _tell(dataset)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from facewright.datasets.checking import show_datasets
+
+    print(show_datasets(options.folder))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from facewright.datasets.checking import verify_datasets
+
+    faults = verify_datasets(options.folder)
+    for fault in faults[:SHOWN_FAULTS]:
+        print(fault)
+    if faults:
+        raise DatasetError(
+            f"{options.folder}: {len(faults)} faults, first: {faults[0]}: import or pull it again"
+        )
+    print(f"{options.folder}: every byte is as the manifest says")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from facewright.datasets.exporting import export_dataset
+
+    print(f"{options.output}: {export_dataset(options.folder, options.output)} images")
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from facewright.datasets.editing import merge_datasets
+
+    _tell(merge_datasets(options.output, options.folders, rename=options.rename))
+
+
+def _subset(options: argparse.Namespace) -> None:
+    from facewright.datasets.editing import subset_dataset
+
+    part = subset_dataset(
+        options.folder,
+        options.output,
+        people=options.people,
+        images=options.images,
+        min_images=options.min_images,
+        identities=options.identities,
+        per_identity=options.per_identity,
+    )
+    _tell(part)
+
+
+def _erase(options: argparse.Namespace) -> None:
+    from facewright.erasure import erase
+
+    print(erase(options.identity, data=options.data, purge=options.purge, yes=options.yes))
+
+
+def _tell(dataset: "Dataset") -> None:
     people = dataset.manifest["identity"].nunique()
     print(f"{dataset.root}: {len(dataset.manifest)} images of {people} identities")
 
@@ -123,15 +188,22 @@ def _parser() -> argparse.ArgumentParser:
     actions = dataset.add_subparsers(required=True, metavar="ACTION")
     imports = actions.add_parser("import", help="write a dataset folder from a source")
     imports.add_argument(
-        "source", help="sample:train, sample:verify, a folder per identity, or an archive of it"
+        "source",
+        help="folders of identities, an archive of them, WebDataset shards, an InsightFace folder "
+        "or .bin, a .parquet, .csv or .tsv list, s3://bucket/prefix, sample:train, sample:verify",
     )
     imports.add_argument("output", type=Path, help="data/train/NAME or data/verify/NAME")
-    imports.add_argument("--pairs", type=Path, help="pairs file; makes a verification set")
+    imports.add_argument("--pairs", type=Path, help="protocol; makes a verification set")
     imports.add_argument("--people", type=Path, help="keep only the people that this file lists")
+    imports.add_argument("--images", type=Path, help="keep only the photos that this file lists")
+    imports.add_argument("--names", type=Path, help="names of identities that are numbers")
+    imports.add_argument("--landmarks", type=Path, help="five points per photo: none are searched")
     imports.add_argument("--name", help="name of the dataset; else that of the output folder")
     imports.add_argument("--licence", help="licence of the images")
     imports.add_argument("--consent", help="basis on which these faces may be used")
+    imports.add_argument("--endpoint-url", help="S3 server; else AWS_ENDPOINT_URL, else Amazon's")
     imports.set_defaults(command=_import)
+    _add_dataset_actions(actions)
 
     report = commands.add_parser("report", help="the last run's results and where to look further")
     report.set_defaults(command=_report)
@@ -147,6 +219,53 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("--model", help="registered model; else the promotion policy's")
     rollback.set_defaults(command=_rollback)
     return parser
+
+
+def _add_dataset_actions(actions: Any) -> None:
+    """What is done with datasets that are there."""
+    show = actions.add_parser(
+        "show", help="a dataset's card and counts; for data/, a line for each"
+    )
+    show.add_argument("folder", type=Path)
+    show.set_defaults(command=_show)
+
+    verify = actions.add_parser("verify", help="compare every byte with the manifest")
+    verify.add_argument(
+        "folder", type=Path, help="a dataset, or a folder of datasets such as data/"
+    )
+    verify.set_defaults(command=_verify)
+
+    export = actions.add_parser(
+        "export", help="write a folder per identity, with the source's bytes"
+    )
+    export.add_argument("folder", type=Path, help="the dataset")
+    export.add_argument("output", type=Path, help="a new folder")
+    export.set_defaults(command=_export)
+
+    merge = actions.add_parser("merge", help="join datasets; people of one name are one person")
+    merge.add_argument("output", type=Path)
+    merge.add_argument("folders", type=Path, nargs="+", metavar="folder")
+    merge.add_argument("--rename", type=Path, help="CSV file of identities: dataset,from,to")
+    merge.set_defaults(command=_merge)
+
+    subset = actions.add_parser("subset", help="write a part of a dataset, the same every time")
+    subset.add_argument("folder", type=Path, help="the dataset")
+    subset.add_argument("output", type=Path)
+    subset.add_argument("--people", type=Path, help="identities to keep, one a line")
+    subset.add_argument("--images", type=Path, help="ids of images to keep, one a line")
+    subset.add_argument("--min-images", type=int, help="drop identities with fewer images")
+    subset.add_argument("--identities", type=int, help="keep this many identities")
+    subset.add_argument("--per-identity", type=int, help="keep this many images of each")
+    subset.set_defaults(command=_subset)
+
+    erase = actions.add_parser("erase", help="take a person out of data/ and of DVC's copies")
+    erase.add_argument(
+        "--identity", required=True, help="a name in any spelling, or DATASET/NUMBER"
+    )
+    erase.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets")
+    erase.add_argument("--purge", action="store_true", help="remove DVC's copies and what was made")
+    erase.add_argument("--yes", action="store_true", help="do it; else it is only shown")
+    erase.set_defaults(command=_erase)
 
 
 if __name__ == "__main__":

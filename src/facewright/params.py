@@ -28,8 +28,14 @@ class Validate(Section):
     min_sharpness: Annotated[float, Field(ge=0)]
     min_brightness: Annotated[float, Field(ge=0, le=255)]
     max_brightness: Annotated[float, Field(ge=0, le=255)]
+    min_colour: Annotated[float, Field(ge=0)] | None
     min_images_per_identity: Count
+    max_images_per_identity: Count | None
+    max_source_share: Share | None
+    near_distance: Annotated[int, Field(ge=0, le=128)] | None
     max_overlap: Share
+    max_drift: Positive
+    thumbnails: Annotated[int, Field(ge=0)]
 
 
 class Align(Section):

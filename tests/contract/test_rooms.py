@@ -14,7 +14,7 @@ FLOORS = (
     {"training", "engines"},
     {"compression", "evaluation"},
     {"registry"},
-    {"stages", "params", "summary"},
+    {"stages", "params", "summary", "erasure"},
     {"cli", "components"},
     {"pipelines"},
 )

@@ -3,7 +3,10 @@
 import errno
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -24,48 +27,51 @@ def fetch(
     `expected_md5` (as written there, with or without `.dir`). Returns the hash without `.dir`.
 
     Raises:
-        DatasetError: no such repository or revision, no data.dvc, data that is neither in the
-            cache nor on the remote, or a hash that differs.
+        DatasetError: no such repository or revision, no data.dvc, a remote that does not answer,
+            knows no such bucket or refuses the credentials, a file that is neither in the cache
+            nor on the remote, or one that is not what data.dvc says.
     """
+    from dvc.api import DVCFileSystem
+
     where = f"{repo} at {revision}" if revision else repo
     with whole_directory(output) as folder:
-        recorded = _download(repo, folder, where=where, revision=revision, expected=expected_md5)
-        if (arrived := directory_md5(folder)) != recorded:
+        with _dvc_errors(where):
+            files = DVCFileSystem(repo, rev=revision)
+            recorded = _recorded_md5(files.read_text(TRACKED), where=where)
+        if expected_md5 is not None and recorded != expected_md5.removesuffix(".dir"):
             raise DatasetError(
-                f"{where}: data/ has md5 {arrived} and {TRACKED} says {recorded}: "
-                f"run `dvc add data` there, or name a revision"
+                f"{where}: {TRACKED} says md5 {recorded}, and {expected_md5} was asked for: "
+                "name the revision that has it"
             )
+        folder.rmdir()  # an existing folder would get data/ inside
+        with _dvc_errors(where, files=files):
+            files.get("data", str(folder), recursive=True)
+        arrived = _files_md5(folder)
+        if _listing_md5(arrived) != recorded:
+            raise DatasetError(_difference(files, arrived, where=where, revision=revision))
     say(f"fetch {where}: data/ {recorded}")
     return recorded
 
 
-def _download(
-    repo: str, folder: Path, *, where: str, revision: str | None, expected: str | None
-) -> str:
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from dvc_data.index import DataIndexDirError  # type: ignore[import-untyped]
+def directory_md5(folder: Path) -> str:
+    """DVC's hash of a folder: md5 over the JSON list of its files' md5 and paths, by path."""
+    return _listing_md5(_files_md5(folder))
 
-    try:
-        files = DVCFileSystem(repo, rev=revision)
-        recorded = _recorded_md5(files.read_text(TRACKED), where=where)
-        if expected is not None and recorded != expected.removesuffix(".dir"):
-            raise DatasetError(
-                f"{where}: {TRACKED} says md5 {recorded}, and {expected} was asked for: "
-                "name the revision that has it"
-            )
-        folder.rmdir()  # an existing folder would get data/ inside
-        files.get("data", str(folder), recursive=True)
-    except (DvcException, DataIndexDirError, BotoCoreError, ClientError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        why = error.__cause__ or error
-        raise DatasetError(
-            f"{where}: data/ cannot be fetched ({why}): check the repository, the revision and "
-            "its DVC remote"
-        ) from error
-    return recorded
+
+def _files_md5(folder: Path) -> dict[str, str]:
+    """The md5 of every file below `folder`, by its path there."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                md5 = hashlib.file_digest(file, "md5").hexdigest()
+            found[path.relative_to(folder).as_posix()] = md5
+    return dict(sorted(found.items()))
+
+
+def _listing_md5(files: dict[str, str]) -> str:
+    entries = [{"md5": md5, "relpath": path} for path, md5 in files.items()]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def _recorded_md5(text: str, *, where: str) -> str:
@@ -75,13 +81,112 @@ def _recorded_md5(text: str, *, where: str) -> str:
         raise DatasetError(f"{where}: {TRACKED} records no md5: write it with `dvc add`") from error
 
 
-def directory_md5(folder: Path) -> str:
-    """DVC's hash of a folder: md5 over the JSON list of its files' md5 and paths, by path."""
-    entries = []
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                md5 = hashlib.file_digest(file, "md5").hexdigest()
-            entries.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
-    entries.sort(key=lambda entry: entry["relpath"])
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+@contextmanager
+def _dvc_errors(where: str, *, files: Any = None) -> Iterator[None]:
+    """Turn what DVC and the remote's client raise into one line; `files`: the repository."""
+    import aiohttp
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except (
+        DvcException, DataIndexDirError, BotoCoreError, ClientError, aiohttp.ClientError, OSError
+    ) as error:  # fmt: skip
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        lost = files is not None and isinstance(error, (FileNotFoundError, DataIndexDirError))
+        # DVC takes a bucket that is not there for an empty one.
+        if why := _explain_s3((lost and _ask(files)) or error):
+            raise DatasetError(
+                f"{where}: data/ cannot be fetched from {_remote_of(files)}: {why}"
+            ) from error
+        if lost:
+            what = getattr(error, "filename", None) or "the list of its files (.dir)"
+            raise DatasetError(
+                f"{where}: data/ cannot be fetched: {what} is neither in the cache there nor in "
+                f"{_remote_of(files)}: push it again (docs/guides/remote.md: an object is missing)"
+            ) from error
+        raise DatasetError(
+            f"{where}: data/ cannot be fetched ({error.__cause__ or error}): check the repository, "
+            "the revision and its DVC remote"
+        ) from error
+
+
+def _explain_s3(error: BaseException) -> str | None:
+    """What an error of the S3 client, or one raised from it, means; None for any other."""
+    import aiohttp
+    from botocore import exceptions as boto  # type: ignore[import-untyped]
+
+    for cause in _causes(error):
+        if isinstance(cause, (boto.NoCredentialsError, boto.PartialCredentialsError)):
+            return (
+                "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "AWS_PROFILE"
+            )
+        if isinstance(cause, boto.ClientError):
+            code = str(cause.response.get("Error", {}).get("Code", ""))
+            status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if code == "NoSuchBucket":
+                return "there is no such bucket: create it, or correct its name"
+            if status in (401, 403):
+                return (
+                    f"the server refuses these credentials ({code}): check the access key and its "
+                    "secret, that they may read and write the bucket, and this machine's clock"
+                )
+            if status is not None and status >= 500:
+                return f"the server is in trouble ({code or status}): run it again"
+        if isinstance(cause, (boto.HTTPClientError, boto.ConnectionError, aiohttp.ClientError)):
+            return (
+                f"the server does not answer ({type(cause).__name__}): check that it runs and the "
+                "endpoint's URL, and run it again"
+            )
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _ask(files: Any) -> Exception | None:
+    """List the remote, and return what that raises."""
+    try:
+        remote = files.repo.cloud.get_remote()
+        remote.fs.ls(remote.path)
+    except Exception as error:  # whatever it is, it is only asked what it says
+        return error
+    return None
+
+
+def _remote_of(files: Any) -> str:
+    """The default remote's URL, and its endpoint where it has one of its own."""
+    from dvc.config import NoRemoteError  # type: ignore[import-untyped]
+
+    if files is None:
+        return "its DVC remote"
+    try:
+        remote = files.repo.cloud.get_remote()
+    except NoRemoteError:
+        return "a DVC remote, which the repository has not"
+    endpoint = remote.config.get("endpointurl")
+    url = remote.fs.unstrip_protocol(remote.path)
+    return f"{url} at {endpoint}" if endpoint else str(url)
+
+
+def _difference(files: Any, arrived: dict[str, str], *, where: str, revision: str | None) -> str:
+    """Which file is not what data.dvc says, and what to do about it."""
+    stated = {
+        path.removeprefix("data/"): info.get("md5")
+        for path, info in files.find("data", detail=True).items()
+    }
+    wrong = [path for path in stated if arrived.get(path) != stated[path]]
+    if revision is None or not wrong:
+        return f"{where}: data/ is not what {TRACKED} says: run `dvc add data`, or name a revision"
+    return (
+        f"{where}: data/{wrong[0]} is not what {TRACKED} says: its object {stated[wrong[0]]} in "
+        f"{_remote_of(files)} is damaged (or in the cache there): delete it and push it again "
+        "(docs/guides/remote.md: an object is missing)"
+    )

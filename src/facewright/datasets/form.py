@@ -22,7 +22,7 @@ the shards.
 
 import hashlib
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -117,6 +117,53 @@ def find_datasets(folder: Path) -> list[Dataset]:
             f"{folder}/NAME`"
         )
     return found
+
+
+def all_datasets(folder: Path) -> list[Dataset]:
+    """`folder` itself if it is a dataset, else every dataset up to two folders below, by path.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    cards = [card for depth in ("*", "*/*") for card in folder.glob(f"{depth}/{CARD}")]
+    below = {card.parent.relative_to(folder) for card in cards}
+    seen = [path for path in sorted(below) if not any(p.startswith(".") for p in path.parts)]
+    if (folder / CARD).exists() or not seen:
+        return find_datasets(folder)
+    return [open_dataset(folder / path) for path in seen]
+
+
+def joined_card(
+    cards: Sequence[DatasetCard], *, kind: str, name: str | None = None
+) -> dict[str, str]:
+    """The card of what is made from several datasets: sources, licences and consents of all.
+
+    Its name is `name`, else theirs joined.
+    """
+    values = {
+        key: "+".join(getattr(card, key) for card in cards)
+        for key in ("name", "source", "source_digest")
+    }
+    for key in ("licence", "consent"):
+        values[key] = "; ".join(sorted({getattr(card, key) for card in cards} - {""}))
+        missing = [card.name for card in cards if not getattr(card, key)]
+        if values[key] and missing:
+            values[key] += f"; none stated for {', '.join(missing)}"
+    return values | {"name": name or values["name"], "kind": kind}
+
+
+def check_output(output: Path, *, sources: Sequence[Path]) -> None:
+    """Refuse to replace anything but a dataset, and a folder that holds or lies in a source."""
+    empty = output.is_dir() and not any(output.iterdir())
+    if output.exists() and not empty and not (output / CARD).exists():
+        raise DatasetError(
+            f"{output} is there and is no dataset: name a new folder, such as {output}/NAME"
+        )
+    outside = output.resolve()
+    for source in sources:
+        inside = source.resolve()
+        if inside == outside or outside in inside.parents or inside in outside.parents:
+            raise DatasetError(f"{source} and {output} lie in one another: name a folder elsewhere")
 
 
 def read_bytes(root: Path, *, shard: str, offset: int, length: int) -> bytes:
@@ -236,11 +283,9 @@ class DatasetWriter:
         return self._shard, offset
 
     def _close_shard(self) -> None:
-        """End the tar as POSIX asks: two empty blocks, then up to a whole record."""
         if self._tar is not None:
             with self._tar as tar:
-                tar.write(bytes(2 * tarfile.BLOCKSIZE))
-                tar.write(bytes(-(self._end + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE))
+                tar.write(end_of_tar(self._end))
             self._tar = None
 
     def finish(self, card: Mapping[str, Any], *, pairs: pd.DataFrame | None = None) -> None:
@@ -263,6 +308,12 @@ class DatasetWriter:
             check_pairs(pairs, known=set(ids), where=str(card["source"]))
             pairs[PAIR_COLUMNS].to_parquet(self.root / PAIRS, index=False)
         write_yaml(self.root / CARD, asdict(DatasetCard(**card)))
+
+
+def end_of_tar(end: int) -> bytes:
+    """What closes a tar of `end` bytes, as POSIX asks: two empty blocks, up to a whole record."""
+    closing = 2 * tarfile.BLOCKSIZE
+    return bytes(closing + -(end + closing) % tarfile.RECORDSIZE)
 
 
 def member_name(id: str, suffix: str) -> str:

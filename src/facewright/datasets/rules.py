@@ -21,6 +21,7 @@ class Rule:
     high: float | None = None
     in_train: bool = True  # a training photo that breaks it is rejected
     in_verify: bool = False  # so is a verification photo; else it is only counted
+    hard: bool = False  # a person's `keep` in cleaning.csv does not lift it
     mend: str = ""  # how to mend a set that breaks it
 
     def broken(self, table: pd.DataFrame) -> "pd.Series[bool]":
@@ -34,26 +35,55 @@ class Rule:
         return broken
 
 
-def image_rules(
+def photo_rules(
     *,
     min_side: int,
     max_aspect: float,
     min_sharpness: float,
     min_brightness: float,
     max_brightness: float,
+    min_colour: float | None,
 ) -> list[Rule]:
-    """Rules on one photo, the first that is broken names the reason.
+    """Rules on one photo by itself, the first that is broken names the reason.
 
     In a verification set only what no detector could use is rejected. Dark or blurred photos stay:
     without them the result would be kinder than the recognizer deserves.
     """
-    return [
-        Rule("undecodable", "decodable", "The file is a whole image.", low=1, in_verify=True),
+    rules = [
+        Rule(
+            "undecodable",
+            "decodable",
+            "The file is a whole image.",
+            low=1,
+            in_verify=True,
+            hard=True,
+        ),
         Rule("too_small", "side", "The shorter side, px.", low=min_side, in_verify=True),
         Rule("aspect", "aspect", "Longer ÷ shorter side.", high=max_aspect),
         Rule("blurred", "sharpness", "Variance of the Laplacian on grey.", low=min_sharpness),
         Rule("dark", "brightness", "Mean grey, 0–255.", low=min_brightness),
         Rule("bright", "brightness", "Mean grey, 0–255.", high=max_brightness),
+        Rule(
+            "animated",
+            "animated",
+            "The file has more pictures than the first, which is used.",
+            high=0,
+            in_train=False,
+        ),
+    ]
+    if min_colour is not None:
+        rules.append(Rule("grey", "colour", "Colourfulness, 0 for grey.", low=min_colour))
+    return rules
+
+
+def cleaning_rule() -> Rule:
+    """The rule on a training photo that a person has decided upon."""
+    return Rule("cleaning", "cleaned", "Dropped by a person, in data/cleaning.csv.", high=0)
+
+
+def copy_rules() -> list[Rule]:
+    """Rules on one photo beside the others of its set."""
+    return [
         Rule("label_conflict", "names", "Identities that claim the same bytes.", high=1),
         Rule("duplicate", "earlier_copies", "Copies before it, same identity.", high=0),
     ]
@@ -67,19 +97,33 @@ def overlap_rules() -> list[Rule]:
             "identity_in_verify",
             "The verification set has the same person, by name.",
             high=0,
+            hard=True,
         ),
         Rule(
             "content_overlap",
             "content_in_verify",
             "The verification set has the same photo, by its bytes.",
             high=0,
+            hard=True,
+        ),
+        Rule(
+            "near_overlap",
+            "near_in_verify",
+            "The verification set has the same photo, by its look.",
+            high=0,
+            hard=True,
         ),
     ]
 
 
-def identity_rules(*, min_images_per_identity: int) -> list[Rule]:
+def identity_rules(
+    *,
+    min_images_per_identity: int,
+    max_images_per_identity: int | None,
+    max_source_share: float | None,
+) -> list[Rule]:
     """Rules on a training identity; one that breaks them loses all its photos."""
-    return [
+    rules = [
         Rule(
             "few_images",
             "usable",
@@ -87,6 +131,36 @@ def identity_rules(*, min_images_per_identity: int) -> list[Rule]:
             low=min_images_per_identity,
         )
     ]
+    if max_images_per_identity is not None:
+        rules.append(
+            Rule(
+                "many_images",
+                "usable",
+                "Photos that no other rule rejects.",
+                high=max_images_per_identity,
+            )
+        )
+    if max_source_share is not None:
+        rules.append(
+            Rule(
+                "one_source",
+                "source_share",
+                "Share of the photos that come from one source, of those with a source.",
+                high=max_source_share,
+            )
+        )
+    return rules
+
+
+def drift_rule(*, max_drift: float) -> Rule:
+    """The rule on a measure of a set against the previous version of the set."""
+    return Rule(
+        "drift",
+        "psi",
+        "Population stability index against data/reference.json.",
+        high=max_drift,
+        in_train=False,
+    )
 
 
 def set_rules(*, max_overlap: float) -> list[Rule]:
@@ -114,3 +188,56 @@ def set_rules(*, max_overlap: float) -> list[Rule]:
             mend="import the set with --pairs FILE",
         ),
     ]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """All rules by the table that they are asked of, in the order in which they name a reason."""
+
+    train: list[Rule]
+    verify: list[Rule]
+    identities: list[Rule]
+    sets: list[Rule]
+    drift: list[Rule]
+
+    @property
+    def of_training(self) -> list[Rule]:
+        """Those that a training photo may be rejected for."""
+        return [*self.train, *self.identities]
+
+
+def all_rules(
+    *,
+    min_side: int,
+    max_aspect: float,
+    min_sharpness: float,
+    min_brightness: float,
+    max_brightness: float,
+    min_images_per_identity: int,
+    max_overlap: float,
+    min_colour: float | None,
+    max_images_per_identity: int | None,
+    max_source_share: float | None,
+    max_drift: float,
+) -> Rules:
+    """The rules with these limits; see `params.yaml` for their meaning."""
+    photos = photo_rules(
+        min_side=min_side,
+        max_aspect=max_aspect,
+        min_sharpness=min_sharpness,
+        min_brightness=min_brightness,
+        max_brightness=max_brightness,
+        min_colour=min_colour,
+    )
+    return Rules(
+        # Quality first, then overlap: a photo's first reason is its own fault where it has one.
+        train=[*photos, cleaning_rule(), *overlap_rules(), *copy_rules()],
+        verify=[*photos, *copy_rules()],
+        identities=identity_rules(
+            min_images_per_identity=min_images_per_identity,
+            max_images_per_identity=max_images_per_identity,
+            max_source_share=max_source_share,
+        ),
+        sets=set_rules(max_overlap=max_overlap),
+        drift=[drift_rule(max_drift=max_drift)],
+    )

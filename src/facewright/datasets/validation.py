@@ -3,21 +3,47 @@
 Nothing is deleted: rejected rows stay in the tables, so that later stages can count them.
 """
 
-import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from facewright.datasets.data_docs import Suite, write_data_docs
+from facewright.datasets.cleaning import Decisions, read_cleaning
+from facewright.datasets.copies import Copies, find_copies
+from facewright.datasets.data_docs import finish_data_docs
+from facewright.datasets.drift import compare, profile, read_reference
+from facewright.datasets.expectations import Expectations, Suite, read_own_suites
 from facewright.datasets.form import PAIR_COLUMNS, Dataset, check_pairs, find_datasets
+from facewright.datasets.judging import Examiner, judge_identities, judge_photos, judge_sets
 from facewright.datasets.measuring import measure_images
-from facewright.datasets.rules import Rule, identity_rules, image_rules, overlap_rules, set_rules
+from facewright.datasets.proposals import Proposals, propose
+from facewright.datasets.rules import Rule, Rules, all_rules
+from facewright.datasets.tables import (
+    OK,
+    REJECTED,
+    count_copies,
+    count_overlap,
+    merged_manifests,
+    usable,
+)
+from facewright.datasets.thumbnails import write_thumbnails
+from facewright.datasets.troubles import find_troubles
 from facewright.errors import DatasetError
-from facewright.files import storage_errors
+from facewright.files import storage_errors, write_json
 from facewright.progress import say
 
-OK, REJECTED = "ok", "rejected"
-KEPT = ["id", "identity", "shard", "offset", "length", "sha256", "width", "height", "origin"]
+INTERNAL = ["own_id", "person_name"]  # columns that are of no use to later stages
+
+
+@dataclass
+class Sets:
+    """What lies in `data/`: the merged tables of both halves, pairs, and what the cards state."""
+
+    train: pd.DataFrame
+    verify: pd.DataFrame
+    pairs: pd.DataFrame
+    cards: pd.DataFrame
 
 
 def validate_datasets(
@@ -31,84 +57,123 @@ def validate_datasets(
     max_brightness: float,
     min_images_per_identity: int,
     max_overlap: float,
+    min_colour: float | None = None,
+    max_images_per_identity: int | None = None,
+    max_source_share: float | None = None,
+    near_distance: int | None = None,
+    max_drift: float = 0.25,
+    thumbnails: int = 0,
 ) -> dict[str, float]:
     """Judge the datasets below `data/train` and the one below `data/verify`.
 
-    Writes into the folder `output`: `train.parquet` and `verify.parquet` (the merged manifests
-    with `dataset`, the measures, `status` and `reason`; `shard` is relative to `data`),
-    `pairs.parquet`, `overlap.txt` (the training identities dropped because verification has them)
-    and `data_docs/`. Returns counts, flat.
+    Reads `data/cleaning.csv` (see `cleaning`), `data/reference.json` (see `drift`) and
+    `data/expectations/` (see `expectations`) where they are.
 
-    Identities of one name in several training datasets are taken for one person.
+    Writes into the folder `output`:
+        train.parquet, verify.parquet: the merged manifests with `dataset`, `stated_identity` (as
+            the manifest has it; `identity` is what cleaning and `tables` made of it), the
+            measures, `status` and `reason`; `shard` is relative to `data`
+        pairs.parquet
+        overlap.txt: the training identities dropped because verification has them
+        proposals.csv: what a person may decide, see `proposals`
+        profile.json: what remains of these sets for the next comparison, see `drift`
+        expectations/TABLE.json: the rules as suites of Great Expectations
+        data_docs/: index.html, its pages and those of thumbnails
+    Returns counts, flat.
+
+    Identities of one name in several training datasets are taken for one person. A limit that is
+    None asks for nothing; `near_distance` None looks for no near copies.
 
     Raises:
-        DatasetError: a set is missing, there is not exactly one verification set with pairs, or
-            what is left cannot be trained on (see `rules.set_rules`).
+        DatasetError: a set is missing, there is not exactly one verification set with pairs, one
+            of the three files is wrong, or what is left cannot be trained on (see
+            `rules.set_rules`).
     """
-    photos = image_rules(
+    rules = all_rules(
         min_side=min_side,
         max_aspect=max_aspect,
         min_sharpness=min_sharpness,
         min_brightness=min_brightness,
         max_brightness=max_brightness,
+        min_images_per_identity=min_images_per_identity,
+        max_overlap=max_overlap,
+        min_colour=min_colour,
+        max_images_per_identity=max_images_per_identity,
+        max_source_share=max_source_share,
+        max_drift=max_drift,
     )
-    people = identity_rules(min_images_per_identity=min_images_per_identity)
-    train_sets, verify_set = find_datasets(data / "train"), _verification_set(data / "verify")
-    pairs = verify_set.pairs if verify_set.pairs is not None else pd.DataFrame(columns=PAIR_COLUMNS)
-    check_pairs(pairs, known=set(verify_set.manifest["id"]), where=str(verify_set.root))
-
-    train = _measured(train_sets, data=data, label="validate train")
-    verify = _measured([verify_set], data=data, label="validate verify")
-    verify_names = _comparable(verify["identity"])
-    train["identity_in_verify"] = _comparable(train["identity"]).isin(set(verify_names)).astype(int)
-    train["content_in_verify"] = train["sha256"].isin(set(verify["sha256"])).astype(int)
-
-    # Quality first, then overlap: a photo's first reason is its own fault where it has one.
-    train_rules = [*photos[:6], *overlap_rules(), *photos[6:]]
-    _judge(train, [rule for rule in train_rules if rule.in_train])
-    _judge(verify, [rule for rule in photos if rule.in_verify])
-    identities = _identities(train)
-    for rule in people:
-        few = set(identities.loc[rule.broken(identities), "identity"])
-        _reject(train, train["identity"].isin(few), reason=rule.reason)
-
-    dropped = sorted(train.loc[train["identity_in_verify"] == 1, "identity"].unique())
-    sets = pd.DataFrame(
-        {
-            "set": ["train", "verify"],
-            "images": [len(train), len(verify)],
-            "identities": [_usable(train)["identity"].nunique(), verify["identity"].nunique()],
-            "overlap": [len(dropped) / train["identity"].nunique(), None],
-            "pairs": [None, len(pairs)],
-        }
+    # All that a user wrote is read before the long measuring.
+    sets = _read_sets(data)
+    decisions = read_cleaning(data / "cleaning.csv", sets.train)
+    reference = read_reference(data / "reference.json")
+    own = read_own_suites(
+        data / "expectations", taken={rule.reason for rule in (*rules.of_training, *rules.drift)}
     )
-    wholes = set_rules(max_overlap=max_overlap)
-    cards = _cards(train_sets, half="train") + _cards([verify_set], half="verify")
-    suites = [
-        Suite("train images", train, train_rules, index="id"),
-        Suite("train identities", identities, people, index="identity"),
-        Suite("verify images", verify, photos, index="id"),
-        Suite("sets", sets, wholes, index="set"),
-        Suite("cards", pd.DataFrame(cards), [], index="dataset", present=("licence", "consent")),
-    ]
-    _refuse(sets, wholes)
-    failed = write_data_docs(output / "data_docs", suites)
+    if "drift" in own and reference is None:
+        own["drift"].refuse(f"nothing drifts without {data / 'reference.json'}: remove it")
 
-    with storage_errors(output):
-        train.to_parquet(output / "train.parquet", index=False)
-        verify.to_parquet(output / "verify.parquet", index=False)
-        pairs[PAIR_COLUMNS].to_parquet(output / "pairs.parquet", index=False)
-        (output / "overlap.txt").write_text("".join(f"{name}\n" for name in dropped))
+    copies = _measure(sets, decisions, data=data, distance=near_distance)
+    train, verify = sets.train, sets.verify
+    examiner = Examiner(Expectations(output / "data_docs", output / "expectations"), own)
+    judge_photos(train, verify, rules=rules, decisions=decisions, examiner=examiner)
+    judge_identities(train, rules=rules, decisions=decisions, examiner=examiner)
+    overlap = sorted(train.loc[train["identity_in_verify"] == 1, "identity"].unique())
+    judge_sets(
+        train,
+        verify,
+        pairs=len(sets.pairs),
+        overlap=len(overlap),
+        rules=rules,
+        examiner=examiner,
+    )
+    examiner.examine(
+        Suite("cards", sets.cards, [], index="dataset", present=("licence", "consent"))
+    )
+    drift = compare({"train": train, "verify": verify}, reference) if reference else None
+    if drift is not None:
+        examiner.examine(Suite("drift", drift, rules.drift, index="measure"))
+    proposals = propose(train, copies, decisions)
 
-    metrics: dict[str, float] = {
-        "identities_dropped_for_overlap": len(dropped),
-        "identities_in_several_datasets": _shared(train),
-        "pairs": len(pairs),
-        "expectations_failed": failed,
+    examiner.expectations.build()
+    troubles = find_troubles(
+        train, verify, rules=rules, copies=copies, proposals=proposals, limit=thumbnails
+    )
+    finish_data_docs(
+        output / "data_docs",
+        examiner.expectations.outcomes,
+        troubles=write_thumbnails(output / "data_docs", troubles, data=data),
+    )
+    _write(output, sets, overlap=overlap, proposals=proposals)
+    metrics = _metrics(sets, rules=rules, decisions=decisions, proposals=proposals)
+    metrics |= {
+        "identities_dropped_for_overlap": len(overlap),
+        "expectations_failed": examiner.expectations.failed,
     }
-    metrics |= _counts(train, "train", train_rules + people) | _counts(verify, "verify", photos)
-    _tell(metrics, cards)
+    if drift is not None:
+        metrics |= _drift_metrics(drift)
+    _tell(metrics, sets.cards)
+    if drift is not None:
+        for measure, psi in drift.loc[drift["psi"] > max_drift, ["measure", "psi"]].itertuples(
+            index=False
+        ):
+            say(
+                f"validate: {measure} differs from the previous version of the set: stability "
+                f"index {psi:.2f}, limit {max_drift:g}"
+            )
     return metrics
+
+
+def _read_sets(data: Path) -> Sets:
+    train, verify = find_datasets(data / "train"), _verification_set(data / "verify")
+    assert verify.pairs is not None
+    known = set(verify.manifest["id"])
+    check_pairs(verify.pairs, known=known, where=str(verify.root))
+    return Sets(
+        train=merged_manifests(train, data=data),
+        verify=merged_manifests([verify], data=data),
+        pairs=verify.pairs[PAIR_COLUMNS],
+        cards=pd.DataFrame(_cards(train, half="train") + _cards([verify], half="verify")),
+    )
 
 
 def _verification_set(folder: Path) -> Dataset:
@@ -120,56 +185,6 @@ def _verification_set(folder: Path) -> Dataset:
     if found[0].pairs is None:
         raise DatasetError(f"{found[0].root} has no pairs: import it with --pairs FILE")
     return found[0]
-
-
-def _measured(datasets: list[Dataset], *, data: Path, label: str) -> pd.DataFrame:
-    """The merged manifests with the columns that the rules on images need."""
-    tables = []
-    for dataset in datasets:
-        table = dataset.manifest.reindex(columns=KEPT)
-        table["shard"] = dataset.root.relative_to(data).as_posix() + "/" + table["shard"]
-        tables.append(table.assign(dataset=dataset.root.name))
-    merged = pd.concat(tables, ignore_index=True)
-    if merged["id"].duplicated().any():
-        merged["id"] = merged["dataset"] + "/" + merged["id"]
-    merged = merged.join(measure_images(data, merged, label=label))
-    whole = merged[merged["decodable"] == 1]
-    # Only among whole images: empty files are all alike.
-    merged["names"] = whole.groupby("sha256")["identity"].transform("nunique")
-    merged["earlier_copies"] = whole.groupby(["identity", "sha256"]).cumcount()
-    return merged.assign(status=OK, reason="")
-
-
-def _comparable(names: "pd.Series[str]") -> "pd.Series[str]":
-    """Names as they are compared: a Mac's archive spells é in two characters, others in one."""
-    return names.map(lambda name: unicodedata.normalize("NFC", name))
-
-
-def _judge(table: pd.DataFrame, rules: list[Rule]) -> None:
-    for rule in rules:
-        _reject(table, rule.broken(table), reason=rule.reason)
-
-
-def _reject(table: pd.DataFrame, rows: "pd.Series[bool]", *, reason: str) -> None:
-    """Reject `rows` unless an earlier rule did."""
-    new = rows & (table["status"] == OK)
-    table.loc[new, ["status", "reason"]] = [REJECTED, reason]
-
-
-def _usable(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["status"] == OK]
-
-
-def _identities(train: pd.DataFrame) -> pd.DataFrame:
-    """One row per identity that may be trained on: identity, images, usable (not rejected)."""
-    allowed = train[train["identity_in_verify"] == 0]
-    by_name = allowed.assign(usable=allowed["status"] == OK).groupby("identity", sort=True)
-    counts = by_name.agg(images=("id", "size"), usable=("usable", "sum"))
-    return counts.reset_index()
-
-
-def _shared(train: pd.DataFrame) -> int:
-    return int((train.groupby("identity")["dataset"].nunique() > 1).sum())
 
 
 def _cards(datasets: list[Dataset], *, half: str) -> list[dict[str, object]]:
@@ -185,35 +200,100 @@ def _cards(datasets: list[Dataset], *, half: str) -> list[dict[str, object]]:
     ]
 
 
-def _refuse(sets: pd.DataFrame, rules: list[Rule]) -> None:
-    for rule in rules:
-        for row in sets[rule.broken(sets)].to_dict("records"):
-            limit = f"at least {rule.low:g}" if rule.low is not None else f"at most {rule.high:g}"
-            what = rule.says.rstrip(".").lower()
-            raise DatasetError(
-                f"the {row['set']} set: {what}: {row[rule.column]:.3g}, needed {limit}: {rule.mend}"
-            )
+def _apply(decisions: Decisions, train: pd.DataFrame) -> None:
+    """Give every photo the identity that a person decided on, and that identity's name."""
+    known = train[["identity", "person_name"]].dropna().drop_duplicates("identity")
+    moved = (train["identity"] != decisions.identity).to_numpy()
+    train["identity"] = decisions.identity
+    names = train.loc[moved, "identity"].map(known.set_index("identity")["person_name"])
+    train.loc[moved, "person_name"] = names.astype("str")
+    train["cleaned"] = decisions.dropped.astype(np.int8)
 
 
-def _counts(table: pd.DataFrame, half: str, rules: list[Rule]) -> dict[str, float]:
+def _measure(sets: Sets, decisions: Decisions, *, data: Path, distance: int | None) -> Copies:
+    """Add to both tables what the rules need; returns the near copies among train, then verify."""
+    _apply(decisions, sets.train)
+    hashes, hashed = [], []
+    for half in ("train", "verify"):
+        table: pd.DataFrame = getattr(sets, half)
+        measures, found, present = measure_images(data, table, label=f"validate {half}")
+        table = table.join(measures).assign(status=OK, reason="")
+        count_copies(table)
+        setattr(sets, half, table)
+        hashes.append(found)
+        hashed.append(present)
+    copies = (
+        Copies.none(sum(map(len, hashes)))
+        if distance is None
+        else find_copies(np.concatenate(hashes), np.concatenate(hashed), distance=distance)
+    )
+    count_overlap(sets.train, sets.verify, copies)
+    return copies
+
+
+def _write(output: Path, sets: Sets, *, overlap: list[str], proposals: Proposals) -> None:
+    with storage_errors(output):
+        sets.train.drop(columns=INTERNAL).to_parquet(output / "train.parquet", index=False)
+        sets.verify.drop(columns=INTERNAL).to_parquet(output / "verify.parquet", index=False)
+        sets.pairs.to_parquet(output / "pairs.parquet", index=False)
+        (output / "overlap.txt").write_text("".join(f"{name}\n" for name in overlap))
+        proposals.table.to_csv(output / "proposals.csv", index=False, lineterminator="\n")
+        profiles = {"train": profile(sets.train), "verify": profile(sets.verify)}
+        write_json(output / "profile.json", profiles)
+
+
+def _metrics(
+    sets: Sets, *, rules: Rules, decisions: Decisions, proposals: Proposals
+) -> dict[str, float]:
+    shared = sets.train[["identity", "dataset"]].drop_duplicates()["identity"].duplicated()
+    names = sets.train[["identity", "dataset"]].drop_duplicates()["identity"]
+    metrics: dict[str, float] = {
+        "identities_in_several_datasets": names[shared].nunique(),
+        "pairs": len(sets.pairs),
+        "proposals": len(proposals.table),
+    }
+    for action, count in decisions.counts.items():
+        metrics[f"cleaning.{action}"] = count
+    for reason, count in proposals.table["reason"].value_counts(sort=False).items():
+        metrics[f"proposed.{reason}"] = int(count)
+    rejecting = [rule for rule in rules.of_training if rule.in_train]
+    metrics |= _counts(sets.train, "train", rules.of_training, rejecting=rejecting)
+    rejecting = [rule for rule in rules.verify if rule.in_verify]
+    return metrics | _counts(sets.verify, "verify", rules.verify, rejecting=rejecting)
+
+
+def _counts(
+    table: pd.DataFrame, half: str, rules: list[Rule], *, rejecting: list[Rule]
+) -> dict[str, float]:
     """Images, identities, and how many were rejected (or only noticed) for each reason."""
-    rejected = table["reason"].value_counts()
+    accepted = usable(table)
+    rejected = table.loc[table["status"] == REJECTED, "reason"].value_counts(sort=False).to_dict()
     counts: dict[str, float] = {
         f"{half}.images": len(table),
         f"{half}.identities": table["identity"].nunique(),
-        f"{half}.ok": len(_usable(table)),
-        f"{half}.ok_identities": _usable(table)["identity"].nunique(),
-        f"{half}.rejected": int((table["status"] == REJECTED).sum()),
+        f"{half}.ok": len(accepted),
+        f"{half}.ok_identities": accepted["identity"].nunique(),
+        f"{half}.rejected": sum(rejected.values()),
     }
     for rule in rules:
-        if half == "train" or rule.in_verify:
-            counts[f"{half}.rejected.{rule.reason}"] = int(rejected.get(rule.reason, 0))
+        if rule in rejecting:
+            counts[f"{half}.rejected.{rule.reason}"] = rejected.pop(rule.reason, 0)
         else:
-            counts[f"{half}.noticed.{rule.reason}"] = int(rule.broken(_usable(table)).sum())
-    return counts
+            counts[f"{half}.noticed.{rule.reason}"] = int(rule.broken(accepted).sum())
+    # What is left are reasons of a user's own suites.
+    return counts | {f"{half}.rejected.{reason}": n for reason, n in sorted(rejected.items())}
 
 
-def _tell(metrics: dict[str, float], cards: list[dict[str, object]]) -> None:
+def _drift_metrics(drift: pd.DataFrame) -> dict[str, float]:
+    """Stability indices of measures, and relative changes of counts."""
+    metrics: dict[str, float] = {}
+    for measure, psi, then, now in drift.itertuples(index=False):
+        value = now / max(then, 1) - 1 if np.isnan(psi) else psi
+        metrics[f"drift.{measure.replace(' ', '.')}"] = round(float(value), 6)
+    return metrics
+
+
+def _tell(metrics: dict[str, float], cards: pd.DataFrame) -> None:
     for half in ("train", "verify"):
         reasons = ", ".join(
             f"{count:g} {key.split('.')[-1]}"
@@ -235,7 +315,12 @@ def _tell(metrics: dict[str, float], cards: list[dict[str, object]]) -> None:
             f"validate: {count:g} identities have the same name in several training datasets and "
             "are taken for the same person"
         )
-    for card in cards:
-        missing = [name for name in ("licence", "consent") if not card[name]]
+    if count := metrics["proposals"]:
+        say(
+            f"validate: proposals.csv proposes {count:g} changes and nothing of it is done: edit a "
+            "copy and save it as cleaning.csv in the data folder"
+        )
+    for card in cards.to_dict("records"):
+        missing = [name for name in ("licence", "consent") if not isinstance(card[name], str)]
         if missing:
             say(f"validate: {card['dataset']} states no {' and no '.join(missing)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import DatasetWriter, find_datasets
+from facewright.datasets.form import DatasetWriter, find_datasets, joined_card
 from facewright.detection import load_detector
 from facewright.errors import DatasetError
 from facewright.files import whole_directory, write_json
@@ -45,7 +45,8 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
                 for row, crop in progress(crops, total=len(table), label=f"align {half}"):
                     writer.add(**row, data=crop, suffix=".png")
                 pairs = pd.read_parquet(validate / "pairs.parquet") if half == "verify" else None
-                writer.finish(_card(data / half, kind=kind), pairs=pairs)
+                cards = [dataset.card for dataset in find_datasets(data / half)]
+                writer.finish(joined_card(cards, kind=kind), pairs=pairs)
             table = pd.read_parquet(folder / half / "manifest.parquet")
             counts = table["status"].value_counts()
             for status in ("ok", "no_face", "rejected"):
@@ -61,19 +62,6 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
             metrics[f"{half}.stated"] = stated
             say(f"align {half}: {found} faces found, {missed} not; {stated} by stated landmarks")
         write_json(folder / "metrics.json", metrics)
-
-
-def _card(folder: Path, *, kind: str) -> dict[str, str]:
-    """The crops' card: where the photos came from, all licences and consents that apply."""
-    cards = [dataset.card for dataset in find_datasets(folder)]
-    return {
-        "name": "+".join(card.name for card in cards),
-        "kind": kind,
-        "source": "+".join(card.source for card in cards),
-        "source_digest": "+".join(card.source_digest for card in cards),
-        "licence": "; ".join(sorted({card.licence for card in cards})),
-        "consent": "; ".join(sorted({card.consent for card in cards})),
-    }
 
 
 def _stated_columns(folder: Path) -> set[str]:

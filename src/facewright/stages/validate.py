@@ -8,7 +8,7 @@ from facewright.params import Validate
 
 
 def run(*, data: Path, output: Path, params: Validate) -> None:
-    """Write `train.parquet`, `verify.parquet` (verdicts), `pairs.parquet`, `data_docs/`."""
+    """Write verdicts, pairs, proposals, a profile, suites and Data Docs; see `validation`."""
     with whole_directory(output) as folder:
         metrics = validate_datasets(data, folder, **params.model_dump())
         write_json(folder / "metrics.json", metrics)

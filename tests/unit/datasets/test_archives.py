@@ -1,6 +1,7 @@
 """Archives that claim little and unfold to much are refused before they fill the memory."""
 
 import gzip
+import lzma
 import struct
 import tarfile
 import tracemalloc
@@ -152,3 +153,29 @@ def test_numbers_that_are_none_are_damage(tmp_path: Path) -> None:
         path = tmp_path / "a.tar"
         path.write_bytes(header(kind, "A/1.jpg", -4096) + bytes(10240))
         assert "read to its end" in refused(path)
+
+
+def test_xz_is_read_in_all_its_streams(tmp_path: Path) -> None:
+    photos = {f"A/{k}.jpg": bytes([k]) * 400_000 for k in range(20)}
+    packed(tmp_path / "a.tgz", *((tarfile.REGTYPE, name, data) for name, data in photos.items()))
+    tar = gzip.decompress((tmp_path / "a.tgz").read_bytes())
+    path = tmp_path / "a.tar.xz"
+    for size in (len(tar), 1_000_000):
+        streams = [lzma.compress(tar[at : at + size]) for at in range(0, len(tar), size)]
+        whole = bytes(4).join(streams) + bytes(8)
+        path.write_bytes(whole)
+        assert {entry.name: entry.read() for entry in read_archive(path)} == photos
+        path.write_bytes(whole[: len(whole) * 2 // 3])
+        assert "cut short" in refused(path)
+
+
+def test_xz_dictionaries_without_bounds_are_refused(tmp_path: Path) -> None:
+    """The header's byte for the size of the dictionary says 3 GB, under a correct checksum."""
+    data = bytearray(lzma.compress(bytes(10240)))
+    end = 12 + (data[12] + 1) * 4
+    at = data.index(b"\x21\x01", 12, end) + 2
+    data[at] = 39
+    data[end - 4 : end] = struct.pack("<L", zlib.crc32(data[12 : end - 4]))
+    assert lzma.decompress(data) == bytes(10240)
+    (tmp_path / "a.tar.xz").write_bytes(data)
+    assert "Memory usage limit" in refused(tmp_path / "a.tar.xz")

@@ -1,5 +1,6 @@
 """Fetch brings exactly what data.dvc pins at a revision, or nothing."""
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -93,4 +94,25 @@ def test_what_is_not_there_is_refused_in_one_line(repo: str, tmp_path: Path) -> 
     git(Path(repo), "commit", "-am", "a remote that is gone")
     with pytest.raises(DatasetError, match="cannot be fetched"):
         fetch(repo, tmp_path / "out", revision="HEAD")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", [b"other bytes", None])
+def test_a_file_that_the_remote_damaged_or_lost_is_named(
+    made: tuple[Path, dict[str, str]], repo: str, tmp_path: Path, damage: bytes | None
+) -> None:
+    shutil.copytree(made[0].parent / "store", tmp_path / "store")
+    config = Path(repo) / ".dvc" / "config"
+    config.write_text(config.read_text().replace(str(made[0].parent), str(tmp_path)))
+    git(Path(repo), "commit", "-am", "another store")
+    name = "train/a/shards/0.tar"
+    md5 = hashlib.md5(FILES[name] + b"two").hexdigest()
+    stored = tmp_path / "store" / "files" / "md5" / md5[:2] / md5[2:]
+    stored.chmod(0o644)
+    stored.write_bytes(damage) if damage else stored.unlink()
+    with pytest.raises(DatasetError) as caught:
+        fetch(repo, tmp_path / "out", revision="HEAD")
+    said = "is not what data.dvc says" if damage else "is neither in the cache there nor in"
+    assert f"data/{name} {said}" in str(caught.value)
+    assert str(tmp_path / "store") in str(caught.value)
     assert not (tmp_path / "out").exists()

@@ -115,3 +115,73 @@ def test_names_of_images() -> None:
         assert is_image_name(name)
     for name in ("A/1.txt", "A/jpg", "A/.jpg", "A/._1.jpg", "__MACOSX/A/1.jpg", "A/1.jpg.part"):
         assert not is_image_name(name)
+
+
+BANDS = np.zeros((48, 64, 3), np.uint8)  # colours in which a channel taken for another would show
+BANDS[:, :16], BANDS[:, 16:32] = (200, 30, 40), (20, 180, 60)
+BANDS[:, 32:48], BANDS[:, 48:] = (10, 40, 220), (240, 240, 240)
+ADOBE = b"\xff\xee\x00\x0eAdobe"
+
+
+def assert_like(data: bytes, pixels: np.ndarray, tolerance: int) -> None:
+    decoded = decode_rgb(data)
+    assert (decoded.shape, decoded.dtype) == (pixels.shape, np.uint8)
+    assert np.abs(decoded.astype(int) - pixels).max() <= tolerance
+
+
+def test_cmyk_jpegs_have_their_colours() -> None:
+    # Adobe's programs write the inks inverted, and Pillow does as they do.
+    data = encode("JPEG", Image.fromarray(BANDS).convert("CMYK"), quality=98)
+    assert ADOBE in data
+    assert_like(data, BANDS, 3)
+
+
+def test_ycck_jpegs_have_their_colours() -> None:
+    # Marked as YCCK, the same numbers are other colours: Pillow's reading of them is libjpeg's.
+    data = bytearray(encode("JPEG", Image.fromarray(BANDS).convert("CMYK"), quality=98))
+    data[data.index(ADOBE) + 15] = 2
+    with Image.open(io.BytesIO(data)) as image:
+        assert_like(bytes(data), np.asarray(image.convert("RGB")), 3)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_keep_their_colours(suffix: str, channels: int) -> None:
+    deep = BANDS[..., ::-1].astype(np.uint16) * 257
+    alpha = np.full((48, 64, 1), 65535, np.uint16)
+    image = {1: deep[..., 2], 3: deep, 4: np.dstack([deep, alpha])}[channels]
+    pixels = BANDS[..., :1].repeat(3, 2) if channels == 1 else BANDS
+    assert_like(cv2.imencode(suffix, image)[1].tobytes(), pixels, 1)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+def test_of_moving_pictures_and_pages_the_first_counts(form: str) -> None:
+    others = [Image.fromarray(255 - BANDS), Image.fromarray(BANDS // 2)]
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = encode(
+        form, Image.fromarray(BANDS), save_all=True, append_images=others, duration=40, **options
+    )
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.n_frames == 3
+    assert image_size(data) == (64, 48)
+    assert_like(data, BANDS, 0)
+
+
+def test_gif_is_refused() -> None:
+    data = encode("GIF", Image.fromarray(BANDS))
+    assert image_size(data) == (0, 0)
+    with pytest.raises(DatasetError, match="cannot be decoded"):
+        decode_rgb(data)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_counts_in_every_form(form: str, orientation: int) -> None:
+    from PIL import ImageOps
+
+    image = Image.fromarray(BANDS)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    data = encode(form, image, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    with Image.open(io.BytesIO(data)) as opened:
+        assert_like(data, np.asarray(ImageOps.exif_transpose(opened).convert("RGB")), 0)

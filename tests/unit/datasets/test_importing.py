@@ -5,12 +5,15 @@ import io
 import os
 import shutil
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from facewright.datasets.form import find_datasets, member_name, open_dataset, read_bytes
 from facewright.datasets.importing import import_dataset
@@ -313,3 +316,67 @@ def test_a_shard_that_is_gone_or_short_is_named(tmp_path: Path) -> None:
     (tmp_path / "out" / "manifest.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(DatasetError, match="import it again"):
         open_dataset(tmp_path / "out")
+
+
+def test_identities_without_images_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = folder(tmp_path / "in", {"top/A/1.jpg": jpeg(1), "top/Bo Ek/note.txt": b"", "x": b""})
+    for name in ("Cy", "Dé", "A/later"):
+        (source / "top" / name).mkdir()
+    with tarfile.open(tmp_path / "a.tar", "w") as packed:
+        packed.add(source, "in")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for path in sorted(source.rglob("*")):
+            packed.write(path, path.relative_to(source))
+    for found in (source, tmp_path / "a.tar", tmp_path / "a.zip"):
+        assert len(import_dataset(found, tmp_path / "out").manifest) == 1
+        assert "no image in the folder of Bo Ek, Cy, Dé\n" in capsys.readouterr().err
+
+
+def test_gif_files_are_left_out_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = folder(tmp_path / "in", {"A/1.jpg": jpeg(1), "A/2.GIF": b"GIF89a", "A/3.gif": b"x"})
+    assert import_dataset(source, tmp_path / "out").manifest["id"].tolist() == ["A/1"]
+    assert "2 GIF files left out, first A/2.GIF: save them as PNG" in capsys.readouterr().err
+
+
+def test_identities_may_lie_deep_but_side_by_side(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", {"a/b/c/A/1.jpg": jpeg(1), "a/b/c/B/1.jpg": jpeg(2)})
+    assert import_dataset(source, tmp_path / "out").manifest["id"].tolist() == ["A/1", "B/1"]
+
+
+@pytest.mark.parametrize("name", ["A\nB", "A\tB", " ", "\x7f"])
+def test_identities_that_would_break_lists_are_refused(tmp_path: Path, name: str) -> None:
+    source = archive(tmp_path / "a.tar", {f"{name}/1.jpg": jpeg(1)})
+    assert "can be no identity" in refused(source, tmp_path / "out")
+
+
+def test_folders_are_read_in_the_order_of_whole_paths(tmp_path: Path) -> None:
+    names = ["a-b/1.jpg", "a/1.jpg", "a.jpg", "a/b.jpg", "a/b/1.jpg", "B/1.jpg", "é/1.jpg", "z"]
+    source = folder(tmp_path / "in", dict.fromkeys(names, b""))
+    found = [entry.name for entry in read_folder(source)]
+    assert found == sorted(names, key=str.encode)
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.dictionaries(NAMES, NAMES, min_size=1, max_size=4), st.sampled_from([".tar", ".zip"]))
+def test_names_come_back_as_they_were(names: dict[str, str], kind: str) -> None:
+    names = {
+        identity: stem
+        for identity, stem in names.items()
+        if identity.strip() and identity.strip(".") and stem[0] != "."
+        if not set("/\\") & set(identity + stem) and identity[1:2] != ":"
+    }
+    assume(names)
+    photos = {f"{identity}/{stem}.jpg": b"x" for identity, stem in names.items()}
+    with tempfile.TemporaryDirectory() as there:
+        source = archive(Path(there) / f"a{kind}", photos)
+        dataset = import_dataset(source, Path(there) / "out")
+    manifest = dataset.manifest
+    assert dict(zip(manifest["identity"], manifest["id"], strict=True)) == {
+        identity: f"{identity}/{stem}" for identity, stem in names.items()
+    }
+    assert manifest["origin"].tolist() == list(photos)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from facewright.datasets.readers import Entry, checked_name, checked_size
-from facewright.datasets.readers.inflate import Inflated
+from facewright.datasets.readers.inflate import Inflated, InflatedXz
 from facewright.errors import DatasetError
 
 MAX_HEADER_BYTES = 1024 * 1024  # a long name, or a member's pax records; tarfile reads them whole
@@ -47,6 +47,8 @@ _DAMAGED = (
 def read_archive(path: Path) -> Generator[Entry]:
     """Every file of the archive `path`, in its order; its kind is told from its first bytes.
 
+    A folder that the archive lists is an entry whose name ends with a slash.
+
     Raises:
         DatasetError: it is no archive, is damaged or cut short, or holds what is refused.
     """
@@ -62,7 +64,7 @@ def read_archive(path: Path) -> Generator[Entry]:
             with bz2.open(file) as stream:
                 yield from _read_tar(path, stream)
         elif magic == b"\xfd7zXZ\0":
-            with lzma.open(file) as stream:
+            with InflatedXz(file) as stream:
                 yield from _read_tar(path, stream)
         else:
             yield from _read_tar(path, file)
@@ -130,6 +132,8 @@ def _read_tar(path: Path, stream: IO[bytes] | Inflated) -> Generator[Entry]:
         tar.headers = 0
         name = checked_name(member.name, source=path.name)
         if member.isdir():
+            if name:
+                yield Entry(f"{name}/", 0, bytes)
             continue
         if not member.isreg() or member.issparse():
             raise _special(tar, member.name)
@@ -150,9 +154,13 @@ def _read_tar(path: Path, stream: IO[bytes] | Inflated) -> Generator[Entry]:
 def _read_zip(path: Path, file: IO[bytes]) -> Generator[Entry]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
+            if not info.filename:  # zipfile stumbles over it
+                raise zipfile.BadZipFile("a member has no name")
             name = checked_name(info.filename, source=path.name)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.is_dir():
+                if name:
+                    yield Entry(f"{name}/", 0, bytes)
                 continue
             if kind not in (0, stat.S_IFREG):
                 raise DatasetError(

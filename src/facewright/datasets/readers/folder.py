@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 
@@ -13,17 +13,27 @@ from facewright.errors import DatasetError
 def read_folder(root: Path) -> Generator[Entry]:
     """Every file below `root`, sorted by path, so that the order is the same on every machine.
 
-    A linked file is read like any other; a linked folder is refused, since it may lead in circles.
+    An empty folder is an entry whose name ends with a slash. A linked file is read like any other;
+    a linked folder is refused, since it may lead in circles.
 
     Raises:
         DatasetError: a linked folder, an unreadable file or folder, a name that is not UTF-8, a
             pipe or device, or a link to one.
     """
-    for path in sorted(_files(root), key=os.fsencode):
-        name = Path(path).relative_to(root).as_posix()
+    waiting = [""]  # names below `root`, the next one last; folders end with a slash
+    while waiting:
+        name = waiting.pop()
+        if not name or name.endswith("/"):
+            inside = _inside(root, name)
+            if not inside and name:
+                yield Entry(checked_name(name, source=str(root)) + "/", 0, bytes)
+            # One folder's names at a time; with their slashes they sort as whole paths do.
+            waiting += sorted(inside, key=os.fsencode, reverse=True)
+            continue
+        path = os.path.join(root, name)  # noqa: PTH118  (pathlib takes longer than the file)
         checked_name(name, source=str(root))
         try:
-            found = Path(path).stat()
+            found = os.stat(path)  # noqa: PTH116
         except OSError as error:
             raise _unreadable(error, root=root) from error
         if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
@@ -32,18 +42,20 @@ def read_folder(root: Path) -> Generator[Entry]:
         yield checked_size(entry, source=str(root))
 
 
-def _files(root: Path) -> Iterator[str]:
-    def fail(error: OSError) -> None:
+def _inside(root: Path, folder: str) -> list[str]:
+    try:
+        with os.scandir(root / folder) as found:
+            names = []
+            for item in found:
+                if item.is_dir() and item.is_symlink():
+                    raise DatasetError(
+                        f"{root}: the folder {item.name!r} is a link, which is not followed: "
+                        "put the folder itself there"
+                    )
+                names.append(f"{folder}{item.name}/" if item.is_dir() else folder + item.name)
+            return names
+    except OSError as error:
         raise _unreadable(error, root=root) from error
-
-    for folder, folders, files in os.walk(root, onerror=fail):
-        for name in folders:
-            if (Path(folder) / name).is_symlink():
-                raise DatasetError(
-                    f"{root}: the folder {name!r} is a link, which is not followed: "
-                    "put the folder itself there"
-                )
-        yield from (str(Path(folder) / name) for name in files)
 
 
 def _read(path: str, *, root: Path) -> bytes:

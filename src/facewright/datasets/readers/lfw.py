@@ -23,7 +23,7 @@ def read_people(path: Path) -> list[str]:
     Raises:
         DatasetError: the file cannot be read, or names nobody.
     """
-    lines = _lines(path)
+    lines = read_lines(path)
     if any("\t" in line for line in lines):
         # Only a line without a tab is a count: people may be numbers.
         lines = [line.split("\t")[0] for line in lines if "\t" in line or not line.isdigit()]
@@ -44,7 +44,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
         DatasetError: the file cannot be read, holds no pair, fewer or more than it announces, or
             a line in none of these forms.
     """
-    lines = _lines(path)
+    lines = read_lines(path)
     if not lines:
         raise DatasetError(f"{path}: no verification pair was found: check the pairs file")
     head = lines[0].split()
@@ -112,7 +112,8 @@ def _bad_line(path: Path, line: str) -> DatasetError:
     )
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a protocol file that hold something, without blanks at their ends."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

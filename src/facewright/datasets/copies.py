@@ -1,0 +1,83 @@
+"""Which photos are near copies of each other, by their perceptual hashes."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from facewright.datasets.perceptual import HASH_BYTES, near_pairs
+from facewright.errors import DatasetError
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+BITS = 8 * HASH_BYTES
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Near copies among N images, told by their distinct hashes: images of one hash are alike.
+
+    A hash is known by the first image that has it. `code` (N,): that image, -1 for an image
+    without a hash; `pairs` (M, 2): codes of hashes that lie near each other, first below second;
+    `distance` (M,): in bits, above 0.
+    """
+
+    code: Ints
+    pairs: Ints
+    distance: Ints
+
+    @classmethod
+    def none(cls, count: int) -> Self:
+        """No near copies among `count` images: nobody searched."""
+        empty = np.zeros(0, np.int64)
+        return cls(np.full(count, -1, np.int64), empty.reshape(0, 2), empty)
+
+    def near(self, rows: Bools, *, others: Bools) -> Bools:
+        """(N,) bool: which of the images `rows` are near copies of one of the images `others`."""
+        reached = np.zeros(int(self.code.max(initial=-1)) + 2, bool)  # the last is for code -1
+        reached[self.code[others & (self.code >= 0)]] = True
+        sources = reached.copy()
+        reached[self.pairs[sources[self.pairs[:, 1]], 0]] = True
+        reached[self.pairs[sources[self.pairs[:, 0]], 1]] = True
+        return rows & reached[self.code]
+
+
+def find_copies(hashes: npt.NDArray[np.uint8], hashed: Bools, *, distance: int) -> Copies:
+    """Near copies among N images.
+
+    Args:
+        hashes: (N, HASH_BYTES) uint8, see `perceptual.image_hash`.
+        hashed: (N,) bool, which images have a hash.
+        distance: bits in which the hashes of near copies may differ.
+
+    Raises:
+        DatasetError: there are millions of pairs.
+    """
+    places = np.flatnonzero(hashed)
+    try:
+        pairs, distances = near_pairs(hashes[places], radius=distance)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; or lower validate.near_distance in params.yaml") from error
+    pairs = places[pairs]
+    code = np.where(hashed, np.arange(len(hashes)), -1)
+    same = distances == 0  # each further image of a hash comes with the first, and with it alone
+    code[pairs[same, 1]] = pairs[same, 0]
+    return Copies(code, pairs[~same], distances[~same])
+
+
+def components(edges: Ints, *, count: int) -> Ints:
+    """(count,): the least node that each node is joined with; `edges` (M, 2) join nodes."""
+    parent = np.arange(count)
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for a, b in edges.tolist():
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    return np.array([root(node) for node in range(count)], np.int64)

@@ -1,0 +1,162 @@
+"""A list of photos with their identities: a Parquet, CSV or TSV file, one row per photo.
+
+Columns `path` (from the list's folder) and `identity`; perhaps `person`, `source`, `landmarks`
+(ten numbers, in text with blanks between them), `aligned` (true or false) and any others of text
+or numbers, which are kept in the manifest.
+"""
+
+import csv
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from facewright.datasets.form import MANIFEST_COLUMNS
+from facewright.datasets.readers import Entry, checked_name, checked_size
+from facewright.datasets.readers.annotations import parse_points
+from facewright.errors import DatasetError
+
+SUFFIXES = (".parquet", ".csv", ".tsv")
+REQUIRED = ("path", "identity")
+# What the dataset form and the stages write themselves.
+RESERVED = frozenset(
+    {*MANIFEST_COLUMNS, "width", "height", "origin", "dataset", "status", "reason"} - {"identity"}
+)
+ROWS = 4096  # of a Parquet file, read at a time
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+Row = tuple[str, dict[str, Any]]  # where it stands, its cells
+
+
+def read_list(path: Path, *, find: Callable[[str, str], Entry] | None = None) -> Generator[Entry]:
+    """Every photo of the list `path`, in its order, as its row states it.
+
+    Args:
+        find: (path in the list, where that stands) → its entry; else a file below `path`'s folder.
+
+    Raises:
+        DatasetError: the list cannot be read, lacks a column or has one of a reserved name, or a
+            row lacks a value, names a file that is not there, or has landmarks that are none.
+            Rows of Parquet count from 1, lines of text too, that of the names included.
+    """
+    find = find or partial(_file, path.parent)
+    for where, cells in _parquet(path) if path.suffix.lower() == ".parquet" else _text(path):
+        name, identity = (_stated(cells.pop(column), column, where) for column in REQUIRED)
+        if cells.get("landmarks") is not None:
+            cells["landmarks"] = parse_points(cells["landmarks"], where=where)
+        if cells.get("aligned") is not None:
+            cells["aligned"] = _truth(cells["aligned"], where=where)
+        entry = find(checked_name(name, source=where), where)
+        yield Entry(entry.name, entry.size, entry.read, identity, cells)
+
+
+def _stated(value: Any, column: str, where: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise DatasetError(f"{where}: its {column} is {value!r}: write it as text")
+    return str(value).strip()
+
+
+def _truth(value: Any, *, where: str) -> bool:
+    truth = _TRUTH.get(str(value).strip().lower())
+    if truth is None:
+        raise DatasetError(f"{where}: aligned is {value!r}: write true or false")
+    return truth
+
+
+def _file(folder: Path, name: str, where: str) -> Entry:
+    file = folder / name
+    try:
+        if not file.is_file():
+            raise DatasetError(
+                f"{where}: {name!r} is not there: paths start from the list's folder, {folder}"
+            )
+        entry = Entry(name, file.stat().st_size, partial(_read, file, where))
+    except OSError as error:
+        raise _unreadable(name, where, error) from error
+    return checked_size(entry, source=where)
+
+
+def _read(file: Path, where: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise _unreadable(file.name, where, error) from error
+
+
+def _unreadable(name: str, where: str, error: OSError) -> DatasetError:
+    return DatasetError(
+        f"{where}: {name!r} cannot be read ({error.strerror}): check it and its permissions"
+    )
+
+
+def _text(path: Path) -> Iterator[Row]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=delimiter, strict=True)
+            columns = [name.strip() for name in next(rows, [])]
+            _check_columns(path, columns)
+            for row in rows:
+                where = f"{path}, line {rows.line_num}"
+                if not row:
+                    continue
+                if len(row) != len(columns):
+                    raise DatasetError(
+                        f"{where} has {len(row)} cells, and there are {len(columns)} columns: "
+                        "correct it"
+                    )
+                yield where, {name: cell or None for name, cell in zip(columns, row, strict=True)}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} cannot be read as a list ({error}): check it") from error
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(path, file.schema_arrow.names)
+            for field in file.schema_arrow:
+                _check_type(path, field)
+            number = 0
+            for batch in file.iter_batches(ROWS):
+                for cells in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", cells
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path} cannot be read as a list ({error}): check it") from error
+
+
+def _check_type(path: Path, field: Any) -> None:
+    from pyarrow import types
+
+    kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+    plain = (
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_boolean(kind)
+        or types.is_null(kind)
+    )
+    if not plain and field.name != "landmarks":
+        raise DatasetError(
+            f"{path}: the column {field.name!r} is {field.type}, and only text, numbers and truth "
+            "values are kept: remove it"
+        )
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    if absent := [name for name in REQUIRED if name not in columns]:
+        raise DatasetError(
+            f"{path} lacks the column {' and '.join(absent)}; it has {', '.join(columns)}: "
+            "name its columns in the first line"
+        )
+    if taken := sorted(RESERVED & set(columns)):
+        raise DatasetError(
+            f"{path}: the manifest has a column {taken[0]!r} of its own: rename that of the list"
+        )
+    twice = sorted({name for name in columns if columns.count(name) > 1 or not name})
+    if twice:
+        raise DatasetError(f"{path} has two columns {twice[0]!r}, or one without a name: rename it")

@@ -1,0 +1,122 @@
+"""Verification protocols, told apart by looking at them.
+
+- LFW's, and plain lists: see `lfw`.
+- CALFW (Zheng et al., 2017) and CPLFW (Zheng and Deng, 2018): `pairs_CALFW.txt` and the like, where
+  two lines `NAME_0001.jpg NUMBER` make a pair. NUMBER is 0 for an impostor pair; for a genuine one
+  it is its fold from 1, or always 1. The photos lie in one folder.
+- CFP (Sengupta et al., WACV 2016): a folder `Protocol/Split/FP` (or FF) with a folder per fold of
+  `same.txt` and `diff.txt`, whose lines `1,35` are numbers in `Protocol/Pair_list_F.txt` and, the
+  second of FP, `Pair_list_P.txt`. The photos lie at `Data/Images/001/frontal/01.jpg`.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from facewright.datasets.form import PAIR_COLUMNS
+from facewright.datasets.readers.lfw import FOLDS, Pair, read_lines, read_pairs
+from facewright.errors import DatasetError
+
+# A photo whose identity is part of its own name or of the folder above its own.
+FLAT = re.compile(r"(?:.*/)?(?P<stem>(?P<identity>[^/]+)_\d+)\.\w+")
+CFP = re.compile(r"(?:.*/)?(?P<identity>\d{3})/(?P<view>frontal|profile)/(?P<stem>\d+)\.\w+")
+AGEDB = re.compile(
+    r"(?:.*/)?(?P<stem>\d+_(?P<identity>[^/]+)_(?P<age>\d+)_(?P<gender>[mfMF]))\.\w+"
+)
+
+_HALF = re.compile(r"(\S.*\.\w+)\s+(\d+)")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Verification pairs (columns fold, label, a, b), and whether all photos lie in one folder."""
+
+    pairs: pd.DataFrame
+    flat: bool = False
+
+
+def read_protocol(path: Path) -> Protocol:
+    """The pairs that the file or folder `path` lists.
+
+    Raises:
+        DatasetError: it cannot be read, or a line has none of the forms above.
+    """
+    if path.is_dir():
+        return Protocol(_cfp(path))
+    lines = read_lines(path)
+    if lines and _HALF.fullmatch(lines[0]) and "\t" not in lines[0]:
+        return Protocol(_halves(path, lines), flat=True)
+    return Protocol(read_pairs(path))
+
+
+def _halves(path: Path, lines: list[str]) -> pd.DataFrame:
+    halves = []
+    for line in lines:
+        half = _HALF.fullmatch(line)
+        photo = half and FLAT.fullmatch(half[1])
+        if not half or not photo:
+            raise DatasetError(f"{path}: {line!r} is no photo NAME_0001.jpg with a number after it")
+        halves.append((f"{photo['identity']}/{photo['stem']}", int(half[2])))
+    pairs: list[Pair] = []
+    numbers = []
+    for (a, number), (b, again) in zip(halves[::2], halves[1::2], strict=False):
+        if number != again:
+            raise DatasetError(
+                f"{path}: {a!r} and {b!r} make a pair, and have the numbers {number} and {again}: "
+                "get it again"
+            )
+        pairs.append((0, int(number > 0), a, b))
+        numbers.append(number)
+    if len(halves) % 2:
+        raise DatasetError(f"{path}: the last photo, {halves[-1][0]!r}, has no other: get it again")
+    table = pd.DataFrame(pairs, columns=PAIR_COLUMNS)
+    # The k-th of n pairs of a label goes to fold 10 k // n, as in LFW's View 1.
+    place, size = (table.groupby("label")["fold"].transform(how) for how in ("cumcount", "size"))
+    table["fold"] = place * FOLDS // size
+    if max(numbers) > 1:
+        genuine = table["label"] == 1
+        table.loc[genuine, "fold"] = [number - 1 for number in numbers if number]
+    return table
+
+
+def _cfp(split: Path) -> pd.DataFrame:
+    lists = split.parent.parent
+    first = _photos(lists / "Pair_list_F.txt")
+    second = _photos(lists / "Pair_list_P.txt") if split.name == "FP" else first
+    pairs: list[Pair] = []
+    folds = sorted(path for path in split.iterdir() if path.is_dir())
+    for fold, folder in enumerate(folds):
+        for label, name in ((1, "same.txt"), (0, "diff.txt")):
+            for line in read_lines(folder / name):
+                try:
+                    a, b = line.split(",")
+                    pairs.append((fold, label, first[int(a)], second[int(b)]))
+                except (ValueError, KeyError) as error:
+                    raise DatasetError(
+                        f"{folder / name}: {line!r} is no pair of numbers in the lists in {lists}: "
+                        "get the protocol again"
+                    ) from error
+    if not pairs:
+        raise DatasetError(
+            f"{split} holds no folds: name the folder Protocol/Split/FP or Protocol/Split/FF of CFP"
+        )
+    return pd.DataFrame(pairs, columns=PAIR_COLUMNS)
+
+
+def _photos(path: Path) -> dict[int, str]:
+    """The id of each photo by its number, from lines `1 ../Data/Images/001/frontal/01.jpg`."""
+    photos = {}
+    for line in read_lines(path):
+        number, _, name = line.strip().partition(" ")
+        photo = CFP.fullmatch(name.strip())
+        if not photo or not number.isdecimal():
+            raise DatasetError(f"{path}: {line!r} is no number with the path of a photo of CFP")
+        photos[int(number)] = cfp_id(photo)
+    return photos
+
+
+def cfp_id(photo: re.Match[str]) -> str:
+    """`001/frontal-01`: the number alone would name two photos of a person."""
+    return f"{photo['identity']}/{photo['view']}-{photo['stem']}"

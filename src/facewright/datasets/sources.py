@@ -1,0 +1,252 @@
+"""Sources: what a user points at, told apart by looking, opened as a stream of photos."""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from facewright.datasets.form import CARD, PAIR_COLUMNS
+from facewright.datasets.placing import Photo, Placing, Wanted
+from facewright.datasets.readers import Entry, listing, s3
+from facewright.datasets.readers.annotations import read_landmarks, read_list, read_names
+from facewright.datasets.readers.archives import read_archive
+from facewright.datasets.readers.folder import read_folder
+from facewright.datasets.readers.lfw import read_people
+from facewright.datasets.readers.protocols import read_protocol
+from facewright.datasets.readers.webdataset import find_shards, read_samples, read_shards
+from facewright.errors import DatasetError
+from facewright.progress import say
+from facewright.workers import usable_cores
+
+SAMPLE = "sample:"
+NAMES = "identity_meta.csv"  # of VGGFace2
+ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz", ".zip")
+AHEAD = 64  # photos of a bucket that are fetched before they are needed,
+AHEAD_BYTES = 64 * 1024 * 1024  # and no more than these bytes of them, or one photo
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened source. Go through `photos` once, then call `placing.finish`."""
+
+    name: str  # for the card: a file's or folder's name, the URL of a bucket, sample:…
+    photos: Iterator[Photo]
+    placing: Placing
+    file: Path | None = None  # that holds all of the source: then its digest is the source's
+    pairs: pd.DataFrame | None = None
+    brings_pairs: bool = False  # the source itself, so that its labels are all there is to know
+    licence: str = ""
+    consent: str = ""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a look at the source gave."""
+
+    name: str
+    entries: Generator[Entry]
+    file: Path | None = None
+    pairs: pd.DataFrame | None = None
+    near: Path | None = None  # where files about the photos may lie
+    remote: bool = False
+    licence: str = ""
+    consent: str = ""
+
+
+@contextmanager
+def open_source(
+    source: str | Path,
+    *,
+    pairs: Path | None = None,
+    people: Path | None = None,
+    images: Path | None = None,
+    names: Path | None = None,
+    landmarks: Path | None = None,
+    endpoint_url: str | None = None,
+) -> Iterator[Source]:
+    """Open `source`; see `import_dataset` for what it and the files beside it may be.
+
+    Raises:
+        DatasetError: there is no such source, or a file cannot be read; while `photos` is gone
+            through, see the readers.
+    """
+    protocol = read_protocol(pairs) if pairs else None
+    with ExitStack() as stack:
+        if str(source).startswith(SAMPLE):
+            found = _sample(str(source).removeprefix(SAMPLE))
+        elif str(source).startswith(s3.SCHEME):
+            found = _bucket(str(source), stack, endpoint_url=endpoint_url)
+        else:
+            found = _local(Path(source), choosing=images is not None)
+        stack.enter_context(closing(found.entries))
+        wanted = Wanted(
+            people=frozenset(read_people(people)) if people else None,
+            images=read_list(images) if images else None,
+        )
+        if names := names or _names_near(found.near):
+            wanted = replace(wanted, names=read_names(names))
+        points = [landmarks] if landmarks else _landmarks_near(found.near, found.name, images)
+        if points:
+            wanted = replace(wanted, landmarks=read_landmarks(points), required=bool(landmarks))
+        placing = Placing(found.name, wanted=wanted, flat=protocol is not None and protocol.flat)
+        photos = placing.photos(found.entries)
+        if found.remote:
+            photos = stack.enter_context(closing(_read_ahead(photos)))
+        yield Source(
+            name=found.name,
+            photos=photos,
+            placing=placing,
+            file=found.file,
+            pairs=protocol.pairs if protocol else found.pairs,
+            brings_pairs=protocol is None and found.pairs is not None,
+            licence=found.licence,
+            consent=found.consent,
+        )
+
+
+def _local(path: Path, *, choosing: bool) -> _Found:
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist: check the path")
+    name = path.resolve().name
+    if path.is_dir():
+        return _Found(name, _folder(path, choosing=choosing), near=path)
+    return replace(_file(path), name=name, near=path.parent)
+
+
+def _folder(path: Path, *, choosing: bool) -> Generator[Entry]:
+    if any(path.glob("*.rec")):
+        from facewright.datasets.readers.insightface import read_records
+
+        return read_records(path)
+    if (path / CARD).is_file():
+        raise DatasetError(
+            f"{path} is a dataset already: use it as it is, or import its folder {path / 'shards'}"
+        )
+    if shards := find_shards(path):
+        return read_shards(shards)
+    if not choosing and (path / "train").is_dir() and (path / "test").is_dir():
+        raise DatasetError(
+            f"{path} holds train/ and test/: import {path / 'train'} or {path / 'test'}, or name "
+            "the list of one with --images"
+        )
+    return read_folder(path)
+
+
+def _file(path: Path) -> _Found:
+    name = path.name.lower()
+    if name.endswith(".bin"):
+        from facewright.datasets.readers.insightface import read_pickled_pairs
+
+        entries, pairs = read_pickled_pairs(path)
+        return _Found(name, entries, file=path, pairs=pairs)
+    if name.endswith(".rec"):
+        from facewright.datasets.readers.insightface import read_records
+
+        return _Found(name, read_records(path))
+    if name.endswith(listing.SUFFIXES):
+        return _Found(name, listing.read_list(path))
+    entries = read_archive(path)
+    if _is_zip(path):
+        return _Found(name, entries, file=path)
+    return _Found(name, read_samples(entries, source=path.name), file=path)
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"PK"
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read ({error.strerror}): check it and its permissions"
+        ) from error
+
+
+def _bucket(url: str, stack: ExitStack, *, endpoint_url: str | None) -> _Found:
+    bucket = s3.open_bucket(url, endpoint_url=endpoint_url)
+    if not bucket.prefix.lower().endswith((*ARCHIVES, *listing.SUFFIXES, ".bin")):
+        return _Found(bucket.url, s3.read_bucket(bucket), remote=True)
+    folder = stack.enter_context(TemporaryDirectory(prefix="facewright-"))
+    say(f"import {bucket.url}: downloading it")
+    file = s3.download(bucket, Path(folder))
+    if file.name.lower().endswith(listing.SUFFIXES):
+        entries = listing.read_list(file, find=partial(s3.object_entry, bucket))
+        return _Found(bucket.url, entries, remote=True)
+    return replace(_file(file), name=bucket.url)
+
+
+def _sample(half: str) -> _Found:
+    from facewright.datasets import sample
+
+    if half not in ("train", "verify"):
+        raise DatasetError(f"{SAMPLE}{half}: the sample set has sample:train and sample:verify")
+
+    def entries() -> Generator[Entry]:
+        for identity, file, data in sample.photos(half, workers=usable_cores()):
+            yield Entry(f"{identity}/{file}", len(data), partial(bytes, data))
+
+    def photo(file: str) -> str:
+        stem = PurePosixPath(file).stem
+        return f"{stem.rpartition('_')[0]}/{stem}"
+
+    table = None
+    if half == "verify":
+        rows = [(fold, label, photo(a), photo(b)) for fold, label, a, b in sample.pairs()]
+        table = pd.DataFrame(rows, columns=PAIR_COLUMNS)
+    return _Found(
+        SAMPLE + half,
+        entries(),
+        pairs=table,
+        licence="rendered by facewright, free to use",
+        consent="none needed: rendered people, nobody is depicted",
+    )
+
+
+def _names_near(folder: Path | None) -> Path | None:
+    """VGGFace2's names, in the folder of the photos or beside it."""
+    for place in _near(folder):
+        for path in (place / NAMES, place / "meta" / NAMES):
+            if path.is_file():
+                say(f"import: names of people are taken from {path}")
+                return path
+    return None
+
+
+def _landmarks_near(folder: Path | None, name: str, images: Path | None) -> list[Path]:
+    """VGGFace2's landmarks: those of the half that a name speaks of, else of both."""
+    said = f"{name} {images.name if images else ''}"
+    halves = [half for half in ("train", "test") if half in said] or ["train", "test"]
+    for place in _near(folder):
+        files = [place / "bb_landmark" / f"loose_landmark_{half}.csv" for half in halves]
+        if found := [path for path in files if path.is_file()]:
+            say(f"import: landmarks are taken from {', '.join(map(str, found))}")
+            return found
+    return []
+
+
+def _near(folder: Path | None) -> list[Path]:
+    return [folder, folder.resolve().parent] if folder else []
+
+
+def _read_ahead(photos: Iterable[Photo]) -> Generator[Photo]:
+    """The same photos in the same order, fetched by a few threads before they are needed."""
+    waiting: deque[tuple[Photo, Future[bytes]]] = deque()
+    size = 0
+    with ThreadPoolExecutor(s3.THREADS, thread_name_prefix="s3") as pool:
+        try:
+            for photo in photos:
+                waiting.append((photo, pool.submit(photo.entry.read)))
+                size += photo.entry.size
+                while len(waiting) > AHEAD or (size > AHEAD_BYTES and len(waiting) > 1):
+                    first, data = waiting.popleft()
+                    size -= first.entry.size
+                    yield replace(first, entry=replace(first.entry, read=data.result))
+            for first, data in waiting:
+                yield replace(first, entry=replace(first.entry, read=data.result))
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,74 @@
+"""Near copies: codes and pairs against a comparison of all, and what is joined by edges."""
+
+import numpy as np
+import pytest
+
+from facewright.datasets import copies as module
+from facewright.datasets.copies import Copies, components, find_copies
+from facewright.datasets.perceptual import HASH_BYTES
+from facewright.errors import DatasetError
+
+DISTANCE = 10
+
+
+@pytest.fixture(scope="module")
+def hashes() -> np.ndarray:
+    """Near ones, equal ones and strangers, shuffled."""
+    random = np.random.default_rng(4)
+    base = random.integers(0, 256, (30, HASH_BYTES), dtype=np.uint8)
+    near = base.copy()
+    for row in near:
+        row[random.integers(0, HASH_BYTES, 3)] ^= np.uint8(1 << random.integers(0, 8))
+    return random.permutation(np.concatenate([base, near, base[:10], base[:5]]))
+
+
+def distances(hashes: np.ndarray) -> np.ndarray:
+    bits = np.unpackbits(hashes, axis=1).astype(int)
+    return np.abs(bits[:, None] - bits[None]).sum(axis=2)
+
+
+def test_near_is_what_comparing_all_finds(hashes: np.ndarray) -> None:
+    hashed = np.arange(len(hashes)) % 7 != 0
+    found = find_copies(hashes, hashed, distance=DISTANCE)
+    assert (found.code[~hashed] == -1).all()
+    assert (found.distance > 0).all()
+    rows = np.arange(len(hashes)) < 40
+    near = (distances(hashes) <= DISTANCE) & hashed[:, None] & hashed[None]
+    expected = rows & (near & ~rows[None]).any(axis=1)
+    assert 0 < expected.sum() < rows.sum()
+    assert np.array_equal(found.near(rows, others=~rows), expected)
+
+
+def test_a_code_is_the_first_image_of_the_hash(hashes: np.ndarray) -> None:
+    found = find_copies(hashes, np.ones(len(hashes), bool), distance=0)
+    first = [np.flatnonzero((hashes == row).all(axis=1))[0] for row in hashes]
+    assert found.code.tolist() == first
+    assert len(found.pairs) == 0
+
+
+def test_nobody_searched_nothing_found() -> None:
+    rows = np.array([True, False, True])
+    assert not Copies.none(3).near(rows, others=~rows).any()
+    assert not Copies.none(0).near(rows[:0], others=rows[:0]).any()
+
+
+def test_too_many_pairs_say_what_to_change(
+    hashes: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DatasetError("too many")
+
+    monkeypatch.setattr(module, "near_pairs", refuse)
+    with pytest.raises(DatasetError, match=r"too many; or lower validate\.near_distance"):
+        find_copies(hashes, np.ones(len(hashes), bool), distance=1)
+
+
+def test_components_are_those_of_the_edges() -> None:
+    random = np.random.default_rng(8)
+    edges = random.integers(0, 60, (45, 2))
+    joined = components(edges, count=60)
+    reach = np.eye(60, dtype=bool)
+    reach[edges[:, 0], edges[:, 1]] = reach[edges[:, 1], edges[:, 0]] = True
+    for _ in range(60):
+        reach = reach @ reach
+    assert joined.tolist() == reach.argmax(axis=1).tolist()

@@ -1,0 +1,191 @@
+"""Merge loses and invents nothing; subset keeps what it is told to, and keeps it as sets grow."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from facewright.datasets.checking import verify_datasets
+from facewright.datasets.editing import merge_datasets, subset_dataset
+from facewright.datasets.form import Dataset
+from facewright.errors import DatasetError
+from facewright.files import directory_digest
+
+from .making import contents, dataset, people, picture
+
+
+def rename(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(["dataset,from,to", *lines]) + "\n")
+    return path
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Dataset:
+    more = {"Ada/0": {"person": "Ada", "landmarks": [float(k) for k in range(10)]}}
+    return dataset(tmp_path / "one", people("Ada Bo 0007"), columns=more, licence="CC0")
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Dataset:
+    photos = {f"{name}/{k}.jpg": picture((name, k, 2)) for name in ("Ada", "0007") for k in (2, 3)}
+    return dataset(tmp_path / "two", photos, licence="research only", consent="")
+
+
+def test_merge_joins_people_of_one_name(tmp_path: Path, one: Dataset, two: Dataset) -> None:
+    merged = merge_datasets(tmp_path / "out", [one.root, two.root])
+    new = {"Ada/2": "Ada/two-2", "Ada/3": "Ada/3"} | {f"0007/{k}": f"two-0007/{k}" for k in (2, 3)}
+    expected = {id.replace("0007/", "one-0007/"): data for id, data in contents(one).items()}
+    expected |= {new[id]: data for id, data in contents(two).items()}
+    assert contents(merged) == expected
+    rows = merged.manifest.set_index("id")
+    assert list(rows.loc[["Ada/0", "Ada/two-2"], "identity"]) == ["Ada", "Ada"]
+    assert list(rows.loc[["Ada/0", "Ada/two-2"], "dataset"]) == ["one", "two"]
+    assert (rows["identity"] == rows.index.str.split("/").str[0]).all()
+    assert rows.loc["Ada/0", "landmarks"].tolist() == list(range(10))
+    assert rows["person"].notna().sum() == 1
+    assert merged.card.licence == "CC0; research only"
+    assert merged.card.consent == "asked; none stated for two"
+    assert merged.card.source == "one.tar+two.tar"
+    assert verify_datasets(merged.root) == []
+
+
+def test_merge_gives_the_same_bytes_again(tmp_path: Path, one: Dataset, two: Dataset) -> None:
+    for name in ("a", "b"):
+        merge_datasets(tmp_path / name / "out", [one.root, two.root])
+    assert directory_digest(tmp_path / "a") == directory_digest(tmp_path / "b")
+
+
+def test_merge_renames(tmp_path: Path, one: Dataset, two: Dataset) -> None:
+    file = rename(tmp_path / "r.csv", "two,Ada,Ada Ünal", '"one",Bo,Ada', "two,0007,0008")
+    merged = merge_datasets(tmp_path / "out", [one.root, two.root], rename=file)
+    found, before, other = contents(merged), contents(one), contents(two)
+    assert found["Ada Ünal/2"] == other["Ada/2"]
+    assert found["0008/3"] == other["0007/3"]
+    # Two people of one dataset become one: ids that meet say where they come from.
+    assert found["Ada/0"] == before["Ada/0"]
+    assert found["Ada/one-Bo-0"] == before["Bo/0"]
+    assert sorted(merged.manifest["identity"].unique()) == ["0008", "Ada", "Ada Ünal", "one-0007"]
+
+
+def test_merge_keeps_pairs_and_folds(tmp_path: Path) -> None:
+    a = dataset(
+        tmp_path / "a",
+        people("Ada Bo"),
+        pairs=[(0, 1, "Ada/0", "Ada/1"), (1, 0, "Ada/0", "Bo/0")],
+    )
+    b = dataset(tmp_path / "b", people("Bo Ada"), pairs=[(7, 0, "Bo/0", "Ada/2")])
+    merged = merge_datasets(tmp_path / "out", [a.root, b.root])
+    assert merged.pairs is not None
+    assert merged.pairs.to_numpy().tolist() == [
+        [0, 1, "Ada/0", "Ada/1"],
+        [1, 0, "Ada/0", "Bo/0"],
+        [7, 0, "Bo/b-0", "Ada/b-2"],
+    ]
+    file = rename(tmp_path / "r.csv", "b,Bo,Ada")
+    with pytest.raises(DatasetError, match="the identities say otherwise"):
+        merge_datasets(tmp_path / "no", [a.root, b.root], rename=file)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["one,Ada,Eve", "three,Ada,Eve"], r"line 3: 'three' is none of one, two"),
+        (["one,Ada,Eve", "two,Bo,Eve"], r"line 3: two has no identity 'Bo'"),
+        (["one,Ada,Eve", "one,Ada,Eva"], "line 3: 'Ada' is renamed twice"),
+        (["one,Ada,"], "line 2"),
+        (["one,Ada"], "line 2"),
+        (["one,Ada,../Eve"], "line 2"),
+        (["one,Ada,a/b"], "line 2"),
+    ],
+)
+def test_wrong_renamings_are_named_by_line(
+    tmp_path: Path, one: Dataset, two: Dataset, lines: list[str], said: str
+) -> None:
+    file = rename(tmp_path / "r.csv", *lines)
+    with pytest.raises(DatasetError, match=said):
+        merge_datasets(tmp_path / "out", [one.root, two.root], rename=file)
+    assert not (tmp_path / "out").exists()
+
+
+def test_merge_refuses_what_does_not_fit(tmp_path: Path, one: Dataset) -> None:
+    verify = dataset(tmp_path / "v", people("Ada"), pairs=[(0, 1, "Ada/0", "Ada/1")])
+    same = dataset(tmp_path / "other" / "one", people("Ada"))
+    with pytest.raises(DatasetError, match="of one kind"):
+        merge_datasets(tmp_path / "out", [one.root, verify.root])
+    with pytest.raises(DatasetError, match="named alike"):
+        merge_datasets(tmp_path / "out", [one.root, same.root])
+    with pytest.raises(DatasetError, match="two or more"):
+        merge_datasets(tmp_path / "out", [one.root])
+    with pytest.raises(DatasetError, match="lie in one another"):
+        merge_datasets(one.root, [one.root, verify.root])
+    assert len(contents(one)) == 9
+
+
+NAMES = " ".join(f"P{k:02d}" for k in range(30))
+
+
+def test_subset_by_number_is_stable_as_the_set_grows(tmp_path: Path) -> None:
+    photos = people(NAMES, photos=2)
+    small = {name: data for name, data in photos.items() if name < "P20"}
+    full = dataset(tmp_path / "full", photos)
+    part = dataset(tmp_path / "part", small)
+    chosen = [
+        set(subset_dataset(made.root, tmp_path / f"{n}", identities=10).manifest["identity"])
+        for n, made in enumerate((part, full))
+    ]
+    assert [len(names) for names in chosen] == [10, 10]
+    # Whoever was chosen before stays, unless a newcomer has a smaller sha256.
+    assert chosen[1] - chosen[0] <= {f"P{k:02d}" for k in range(20, 30)}
+    more = subset_dataset(full.root, tmp_path / "more", identities=15)
+    assert chosen[1] < set(more.manifest["identity"])
+
+
+def test_subset_conditions_hold_together(tmp_path: Path) -> None:
+    photos = people("Ada", photos=5) | people("Bo Cleo", photos=3) | people("Dan", photos=2)
+    made = dataset(tmp_path / "set", photos)
+    (tmp_path / "people.txt").write_text("Ada\nBo\nDan\nNobody\n")
+    part = subset_dataset(
+        made.root,
+        tmp_path / "out",
+        people=tmp_path / "people.txt",
+        min_images=3,
+        per_identity=2,
+    )
+    assert part.manifest.groupby("identity").size().to_dict() == {"Ada": 2, "Bo": 2}
+    whole = contents(made)
+    assert all(whole[id] == data for id, data in contents(part).items())
+    assert verify_datasets(part.root) == []
+    assert part.card.licence == made.card.licence
+    wider = subset_dataset(made.root, tmp_path / "wider", per_identity=3)
+    assert set(part.manifest["id"]) < set(wider.manifest["id"])
+
+
+def test_subset_by_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [(0, 1, "Ada/0", "Ada/1"), (1, 0, "Ada/0", "Bo/0"), (2, 0, "Ada/2", "Bo/0")]
+    made = dataset(tmp_path / "set", people("Ada Bo"), pairs=pairs)
+    ids = tmp_path / "ids.txt"
+    ids.write_text("Ada/0\r\nBo/0\nAda/1\n")
+    part = subset_dataset(made.root, tmp_path / "out", images=ids)
+    assert part.manifest["id"].tolist() == ["Ada/0", "Ada/1", "Bo/0"]
+    assert part.pairs is not None
+    assert part.pairs.to_numpy().tolist() == [list(pair) for pair in pairs[:2]]
+    assert "1 of 3 pairs lost an image" in capsys.readouterr().err
+    ids.write_text("Ada/0\nAda/9\n")
+    with pytest.raises(DatasetError, match=r"line 2: no image is named 'Ada/9'"):
+        subset_dataset(made.root, tmp_path / "no", images=ids)
+    ids.write_text("Ada/0\n")
+    with pytest.raises(DatasetError, match="leave no pair"):
+        subset_dataset(made.root, tmp_path / "no", images=ids)
+    with pytest.raises(DatasetError, match="leave no image"):
+        subset_dataset(made.root, tmp_path / "no", min_images=4)
+    for wrong in ({}, {"identities": 0}):
+        with pytest.raises(DatasetError):
+            subset_dataset(made.root, tmp_path / "no", **wrong)
+    assert not (tmp_path / "no").exists()
+
+
+def test_subset_keeps_columns(tmp_path: Path) -> None:
+    more = {"Ada/0": {"person": "Ada", "landmarks": [0.5] * 10, "aligned": True}}
+    made = dataset(tmp_path / "set", people("Ada"), columns=more)
+    part = subset_dataset(made.root, tmp_path / "out", per_identity=3)
+    pd.testing.assert_frame_equal(part.manifest, made.manifest)
