@@ -1,6 +1,7 @@
 # make run       raw photographs to a registered recognizer, on the built-in sample set
 # make test      everything that tests need, then pytest (minutes; no real faces, no whole graph)
-# make test-realdata, test-pipeline   real faces where they are; the whole graph on both engines
+# make test-realdata, test-servers, test-pipeline   real faces where they are; DVC against a real S3
+#                server; the whole graph on both engines
 # make lint      ruff and mypy
 # make kfp-local the Kubeflow pipeline on this machine, without containers
 # make bench-X   benchmarks/X.py; the last line is one JSON object
@@ -13,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run data test test-realdata test-pipeline lint kfp-local
+.PHONY: run data test test-realdata test-servers test-pipeline lint kfp-local
 run: .venv/run data
 	dvc repro
 	facewright report
@@ -27,10 +28,13 @@ data: .venv/run
 	dvc add --quiet data
 
 test: .venv/dev
-	pytest -m "not realdata and not pipeline"
+	pytest -m "not realdata and not servers and not pipeline"
 
 test-realdata: .venv/dev
 	pytest -m realdata
+
+test-servers: .venv/dev
+	pytest -m servers
 
 test-pipeline: .venv/dev data
 	pytest -m pipeline
@@ -44,7 +48,7 @@ kfp-local: .venv/dev data
 	python -m pipelines.local
 
 bench-%: .venv/dev
-	python benchmarks/$(subst -,_,$*).py
+	python -m benchmarks.$(subst -,_,$*)
 
 .venv/run .venv/dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

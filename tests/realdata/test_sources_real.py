@@ -1,4 +1,4 @@
-"""Real sources of several forms: landmarks of every photo of LFW, and one archive as many shards."""
+"""Real sources: landmarks of every photo of LFW, and one archive as shards and as folders."""
 
 import tarfile
 from pathlib import Path

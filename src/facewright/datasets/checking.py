@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import MANIFEST_COLUMNS, Dataset, all_datasets
-from facewright.datasets.shards import BLOCK, SHARD, Member, members, suffix_of
+from facewright.datasets.form import (
+    MANIFEST_COLUMNS,
+    Dataset,
+    all_datasets,
+    end_of_tar,
+    member_header,
+)
+from facewright.datasets.shards import SHARD, Member, members, suffix_of
 from facewright.errors import DatasetError
 from facewright.progress import progress
 from facewright.workers import map_in_order, usable_cores, worker_pool
@@ -203,7 +209,7 @@ def _shard_faults(task: Task) -> list[str]:
             faults += [f"{path}: {id!r} is not where its row says" for id, _, _ in wanted.values()]
             size = os.fstat(file.fileno()).st_size
             zeros = all(not part.strip(b"\0") for part in _parts(file.fileno(), end, size))
-            if not zeros or size - end < 2 * BLOCK:
+            if not zeros or size - end != len(end_of_tar(end)):
                 faults.append(f"{path}: more than its images, or a damaged end, at byte {end}")
     except OSError as error:
         faults.append(f"{path} cannot be read ({error.strerror})")
@@ -220,6 +226,10 @@ def _member_faults(
         suffix_of(id, member.name)
     except DatasetError as error:
         faults.append(f"{path}: {error}")
+    header = member_header(member.name, member.size)
+    found = os.pread(file, len(header), member.start)
+    if found != header or member.offset != member.start + len(header):
+        faults.append(f"{path}: the header of {id!r} is not as import writes it")
     if member.size != length:
         return [*faults, f"{path}: {id!r} has {member.size} bytes, and {length} in its row"]
     total = hashlib.sha256()

@@ -264,12 +264,7 @@ class DatasetWriter:
                 part.unlink()
 
     def _append(self, name: str, data: bytes) -> tuple[str, int]:
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        member.mode = 0o644
-        # The pax form adds records only where ustar cannot hold the name, and takes longer to try.
-        plain = name.isascii() and len(name) <= tarfile.LENGTH_NAME
-        header = member.tobuf(tarfile.USTAR_FORMAT if plain else tarfile.PAX_FORMAT)
+        header = member_header(name, len(data))
         if self._tar is None or self._end + len(header) + len(data) > self._shard_bytes:
             self._close_shard()
             self._shard = f"shards/{self._shards:05d}.tar"
@@ -308,6 +303,16 @@ class DatasetWriter:
             check_pairs(pairs, known=set(ids), where=str(card["source"]))
             pairs[PAIR_COLUMNS].to_parquet(self.root / PAIRS, index=False)
         write_yaml(self.root / CARD, asdict(DatasetCard(**card)))
+
+
+def member_header(name: str, size: int) -> bytes:
+    """What stands before an image in its shard: no time, no owner, the same bytes every time."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    member.mode = 0o644
+    # The pax form adds records only where ustar cannot hold the name, and takes longer to try.
+    plain = name.isascii() and len(name) <= tarfile.LENGTH_NAME
+    return member.tobuf(tarfile.USTAR_FORMAT if plain else tarfile.PAX_FORMAT)
 
 
 def end_of_tar(end: int) -> bytes:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import pairwise
+from itertools import combinations
 from math import comb, inf
-from threading import Lock
+from threading import Event, Lock
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ from facewright.workers import usable_cores
 
 HASH_BYTES = 32
 RADIUS = 40  # bits of 256; docs/decisions/near-duplicates.md has what it finds and what it mistakes
-MOST_PAIRS = 4_000_000
+MOST_PAIRS = 2_000_000  # those of 2,000 copies of one picture
 
 Indices = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]  # (N, 4): a hash as four words of 64 bits
@@ -43,8 +43,10 @@ WORDS = HASH_BYTES // 8
 CELLS = 1 << 16  # comparisons at once: their words stay in a core's cache
 WIDTH = 1 << 10  # hashes with which others are compared at once
 BUFFER = 1_000_000  # pairs that are gathered before they are merged
+# What the plan reckons with, measured roughly; wrong ones make the search slower, never wrong.
 COMPARISON_NS = 1.3
 BUCKET_NS = 30_000.0
+NEIGHBOUR_NS = 150.0
 
 
 def image_hash(grey: npt.NDArray[np.uint8]) -> bytes | None:
@@ -105,7 +107,7 @@ def _cell_means(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     after = np.minimum(edge + 1, width)
     cells = bands[:, edge] * (GRID - share) + bands[:, after] * share
     means = (cells[:, 1:] - cells[:, :-1]) * DEPTH // (height * width)
-    return means.astype(np.float64)
+    return np.asarray(means, np.float64)
 
 
 def near_pairs(
@@ -222,8 +224,10 @@ def _cost(count: int, bits: int, slack: int) -> float:
         return 0.0
     if slack >= bits:
         return inf
-    share = sum(comb(bits, flipped) for flipped in range(slack + 1)) / 2**bits
-    return count * count / 2 * share * COMPARISON_NS + min(2**bits, count) * BUCKET_NS
+    neighbours = sum(comb(bits, flipped) for flipped in range(slack + 1))
+    comparisons = count * count / 2 * neighbours / float(1 << bits)
+    buckets = min(1 << bits, count) * (BUCKET_NS + neighbours * NEIGHBOUR_NS)
+    return comparisons * COMPARISON_NS + buckets
 
 
 class _Pairs:
@@ -317,23 +321,26 @@ def _search(words: Words, radius: int, found: _Pairs | _Groups) -> None:
 
     The parts are searched in threads: numpy lets go of the interpreter while it compares.
     """
-    lock, failed = Lock(), []
+    lock, over = Lock(), Event()
 
     def sweep(part: _Part) -> None:
         for i, j, distances in _meet(words, part, radius, found.settled):
             with lock:
-                if failed:
+                if over.is_set():
                     return
                 try:
                     found.add(i, j, distances)
                 except DatasetError:
-                    failed.append(True)
+                    over.set()
                     raise
 
     if len(words) > 1 and radius >= 0:
         with ThreadPoolExecutor(usable_cores()) as pool:
-            for _ in pool.map(sweep, _plan(len(words), radius)):
-                pass
+            try:
+                for _ in pool.map(sweep, _plan(len(words), radius)):
+                    pass
+            finally:
+                over.set()  # whoever interrupts does not wait for the rest
 
 
 def _meet(
@@ -344,12 +351,15 @@ def _meet(
     keys = (column >> np.uint64(part.shift)) & np.uint64((1 << part.bits) - 1)
     order = np.argsort(keys, kind="stable")
     column = column[order]
-    starts = np.searchsorted(keys[order], np.arange((1 << part.bits) + 1, dtype=np.uint64))
-    bounds = starts.tolist()
-    flips = [f for f in range(1 << part.bits) if f.bit_count() <= part.slack]
-    for key, (start, stop) in enumerate(pairwise(bounds)):
-        if start == stop:
-            continue
+    sizes = np.bincount(keys.astype(np.int64), minlength=1 << part.bits)
+    bounds = [0, *np.cumsum(sizes).tolist()]
+    flips = [
+        sum(1 << bit for bit in bits)
+        for number in range(part.slack + 1)
+        for bits in combinations(range(part.bits), number)
+    ]
+    for key in np.flatnonzero(sizes).tolist():
+        start, stop = bounds[key], bounds[key + 1]
         # The bucket itself comes first; of two buckets the lower key looks at the upper.
         others = [key ^ flip for flip in flips if key ^ flip >= key]
         spans = [np.arange(bounds[o], bounds[o + 1]) for o in others if bounds[o] < bounds[o + 1]]

@@ -101,10 +101,24 @@ def shorten(made: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:1300])
 
 
+def owner(made: Path) -> None:
+    """A name in the owner's field of a header, with the sum that belongs to it."""
+    row = pd.read_parquet(made / "manifest.parquet").iloc[5]
+    shard = made / row["shard"]
+    data = bytearray(shard.read_bytes())
+    header = data[row["offset"] - 512 : row["offset"]]
+    header[265:270] = b"Louis"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[row["offset"] - 512 : row["offset"]] = header
+    shard.write_bytes(data)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a picture's byte": (lambda made: flip(made, 40), "'Bo/2' has not the digest of its row"),
     "a member's header": (lambda made: flip(made, -512), "not where its row|no shard that can be"),
     "another id": (lambda m: rows(m, id="Bo/7"), "'Bo/7' lies in a shard as 'Bo/2.jpg'"),
+    "words in a header": (owner, "the header of 'Bo/2' is not as import writes it"),
     "bytes in the padding": (lambda made: flip(made, -513), "there are bytes behind 'Bo/1'"),
     "bytes behind the end": (append, "more than its images"),
     "a shard cut short": (shorten, "cut short|not where its row says|no shard that can be read"),

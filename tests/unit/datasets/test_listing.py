@@ -117,6 +117,9 @@ def test_wrong_rows_of_parquet_are_named(tmp_path: Path) -> None:
     ):
         source = written(tmp_path / "in" / "list.parquet", rows)
         assert said in refused(source, tmp_path / "out")
+    text = pa.array([b"loose.jpg", b"\xff.jpg"]).view(pa.string())  # not UTF-8
+    pq.write_table(pa.table({"path": text, "identity": ["A", "A"]}), source)
+    assert "cannot be read as a list" in refused(source, tmp_path / "out")
     source.write_bytes(b"PAR1 and no more")
     assert "cannot be read as a list" in refused(source, tmp_path / "out")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -138,7 +139,7 @@ def test_the_hash_of_a_picture_never_changes() -> None:
 
 def test_the_largest_pictures_hash_like_their_smaller_copies() -> None:
     small = scene(3)
-    large = np.kron(small, np.ones((14, 14), np.uint8))
+    large = cv2.resize(small, None, fx=11, fy=11, interpolation=cv2.INTER_NEAREST)
     assert large.size > perceptual.MAX_INTEGRAL
     for picture in (large, np.full((1, perceptual.MAX_INTEGRAL + 1), 9, np.uint8)):
         assert (image_hash(picture) is None) == (picture is not large)
@@ -186,13 +187,13 @@ def clustered(seed: int, count: int, *, centres: int, flips: int) -> Hashes:
     return np.packbits(chosen, axis=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    count=st.integers(0, 400),
+    count=st.integers(0, 300),
     centres=st.integers(1, 60),
     flips=st.integers(0, 40),
-    radius=st.sampled_from([0, 1, 2, 3, 7, 24, RADIUS, 47, 90, 256]),
+    radius=st.sampled_from([0, 1, 3, 24, RADIUS, 47, 90, 256]),
     cheap_buckets=st.booleans(),
 )
 def test_search_equals_brute_force(
@@ -201,7 +202,7 @@ def test_search_equals_brute_force(
     hashes = clustered(seed, count, centres=centres, flips=flips)
     with pytest.MonkeyPatch.context() as patch:
         if cheap_buckets:  # so that few hashes are searched by parts, too
-            patch.setattr(perceptual, "BUCKET_NS", 20.0)
+            patch.setattr(perceptual, "BUCKET_NS", 50.0)
         pairs, distances = near_pairs(hashes, radius=radius)
     expected, apart = brute_force(hashes, radius)
     assert pairs.dtype == distances.dtype == np.int64
@@ -219,7 +220,7 @@ def test_search_by_parts_equals_brute_force(radius: int) -> None:
     assert all(part.bits for part in plan)
     assert (len(plan) > 4) == (max(part.slack for part in plan) >= 0)
     expected, apart = brute_force(hashes, radius)
-    assert len(pairs) > 500
+    assert len(pairs) > 300
     assert np.array_equal(pairs, expected)
     assert np.array_equal(distances, apart)
 
@@ -238,7 +239,7 @@ def test_no_pair_within_the_radius_can_miss_every_part(count: int, radius: int) 
             spans = sorted((part.shift, part.shift + part.bits) for part in parts)
             assert spans[0][0] >= 0
             assert spans[-1][1] <= 64
-            assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+            assert all(a[1] <= b[0] for a, b in pairwise(spans))
 
 
 def test_each_further_equal_hash_is_paired_with_the_first_only() -> None:
@@ -300,13 +301,13 @@ def test_a_chain_is_one_group() -> None:
 
 def test_a_heap_of_nearly_equal_pictures_is_refused_as_pairs_and_is_one_group() -> None:
     rng = np.random.default_rng(0)
-    heap = np.packbits(rng.random((20_000, 256), dtype=np.float32) < 0.02, axis=1)
+    heap = np.packbits(rng.random((8_000, 256), dtype=np.float32) < 0.02, axis=1)
     started = time.process_time()
     with pytest.raises(DatasetError, match=f"more than {MOST_PAIRS} pairs"):
         near_pairs(heap)
     assert np.count_nonzero(near_groups(heap)) == 0
     # Comparing all with all in each of some twenty parts would take several times as long.
-    assert time.process_time() - started < 20
+    assert time.process_time() - started < 10
 
 
 def test_the_order_of_the_hashes_does_not_matter() -> None:

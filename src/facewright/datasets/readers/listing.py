@@ -124,7 +124,7 @@ def _parquet(path: Path) -> Iterator[Row]:
                 for cells in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", cells
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:  # text that is not UTF-8, too
         raise DatasetError(f"{path} cannot be read as a list ({error}): check it") from error
 
 
