@@ -126,11 +126,12 @@ def near_pairs(
         pairs (M, 2) int64, i < j, in ascending order; their distances (M,) int64, bits.
 
     Raises:
-        DatasetError: more than `MOST_PAIRS` pairs: very many pictures are nearly the same one.
+        DatasetError: more than `MOST_PAIRS` pairs of different hashes: very many pictures are
+            nearly the same one.
             `near_groups` copes with those.
     """
     words, first, copies = _distinct(hashes)
-    found = _Pairs(len(words), most=MOST_PAIRS - len(copies))
+    found = _Pairs(len(words), most=MOST_PAIRS)
     _search(words, radius, found)
     i, j, distances = found.pairs()
     # `first` ascends, so the pairs keep i < j.
