@@ -8,7 +8,7 @@ import pytest
 from facewright.datasets.form import Dataset
 from facewright.datasets.importing import import_dataset
 from facewright.datasets.readers.lfw import read_pairs, read_people
-from facewright.datasets.validation import validate_datasets
+from facewright.datasets.validation.validate import validate_datasets
 
 pytestmark = pytest.mark.realdata
 

@@ -127,8 +127,7 @@ def near_pairs(
 
     Raises:
         DatasetError: more than `MOST_PAIRS` pairs of different hashes: very many pictures are
-            nearly the same one.
-            `near_groups` copes with those.
+            nearly the same one. `near_groups` copes with those.
     """
     words, first, copies = _distinct(hashes)
     found = _Pairs(len(words), most=MOST_PAIRS)

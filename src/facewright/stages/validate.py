@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from facewright.datasets.validation import validate_datasets
+from facewright.datasets.validation.validate import validate_datasets
 from facewright.files import whole_directory, write_json
 from facewright.params import Validate
 

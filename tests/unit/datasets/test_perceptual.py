@@ -310,6 +310,13 @@ def test_a_heap_of_nearly_equal_pictures_is_refused_as_pairs_and_is_one_group() 
     assert time.process_time() - started < 10
 
 
+def test_any_number_of_equal_hashes_is_paired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perceptual, "MOST_PAIRS", 5)
+    pairs, distances = near_pairs(np.zeros((50, HASH_BYTES), np.uint8))
+    assert pairs.tolist() == [[0, n] for n in range(1, 50)]
+    assert not distances.any()
+
+
 def test_the_order_of_the_hashes_does_not_matter() -> None:
     hashes = clustered(3, 1500, centres=300, flips=25)
     order = np.random.default_rng(1).permutation(len(hashes))

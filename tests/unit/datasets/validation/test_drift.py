@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facewright.datasets.drift import compare, profile, read_reference, stability_index
+from facewright.datasets.validation.drift import compare, profile, read_reference, stability_index
 from facewright.errors import DatasetError
 from facewright.files import write_json
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facewright.datasets.data_docs import STYLE
 from facewright.datasets.form import read_bytes
 from facewright.datasets.images import decode_rgb
-from facewright.datasets.measuring import quiet_opencv
+from facewright.datasets.validation.data_docs import STYLE
+from facewright.datasets.validation.measuring import quiet_opencv
 from facewright.errors import DatasetError
 from facewright.files import storage_errors
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from facewright.datasets.cleaning import COLUMNS, Decisions, read_cleaning
+from facewright.datasets.validation.cleaning import COLUMNS, Decisions, read_cleaning
 from facewright.errors import DatasetError
 
 HEAD = ",".join(COLUMNS)

@@ -9,17 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facewright.datasets.cleaning import Decisions, read_cleaning
-from facewright.datasets.copies import Copies, find_copies
-from facewright.datasets.data_docs import finish_data_docs
-from facewright.datasets.drift import compare, profile, read_reference
-from facewright.datasets.expectations import Expectations, Suite, read_own_suites
 from facewright.datasets.form import PAIR_COLUMNS, Dataset, check_pairs, find_datasets
-from facewright.datasets.judging import Examiner, judge_identities, judge_photos, judge_sets
-from facewright.datasets.measuring import measure_images
-from facewright.datasets.proposals import Proposals, propose
-from facewright.datasets.rules import Rule, Rules, all_rules
-from facewright.datasets.tables import (
+from facewright.datasets.validation.cleaning import Decisions, read_cleaning
+from facewright.datasets.validation.copies import Copies, find_copies
+from facewright.datasets.validation.data_docs import finish_data_docs
+from facewright.datasets.validation.drift import compare, profile, read_reference
+from facewright.datasets.validation.expectations import Expectations, Suite, read_own_suites
+from facewright.datasets.validation.judging import (
+    Examiner,
+    judge_identities,
+    judge_photos,
+    judge_sets,
+)
+from facewright.datasets.validation.measuring import measure_images
+from facewright.datasets.validation.proposals import Proposals, propose
+from facewright.datasets.validation.rules import Rule, Rules, all_rules
+from facewright.datasets.validation.tables import (
     OK,
     REJECTED,
     count_copies,
@@ -27,8 +32,8 @@ from facewright.datasets.tables import (
     merged_manifests,
     usable,
 )
-from facewright.datasets.thumbnails import write_thumbnails
-from facewright.datasets.troubles import find_troubles
+from facewright.datasets.validation.thumbnails import write_thumbnails
+from facewright.datasets.validation.troubles import find_troubles
 from facewright.errors import DatasetError
 from facewright.files import storage_errors, write_json
 from facewright.progress import say

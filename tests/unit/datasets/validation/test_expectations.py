@@ -7,9 +7,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from facewright.datasets.expectations import Expectations, Suite, read_own_suites
+from facewright.datasets.validation.expectations import Expectations, Suite, read_own_suites
 from facewright.errors import DatasetError
-from tests.unit.datasets.photos import GOOD, Build, builder, flat, photo, reasons, validate
+from tests.unit.datasets.validation.photos import (
+    GOOD,
+    Build,
+    builder,
+    flat,
+    photo,
+    reasons,
+    validate,
+)
 
 SHARP: dict[str, Any] = {
     "type": "expect_column_values_to_be_between",

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from facewright.datasets.cleaning import Decisions
-from facewright.datasets.expectations import Expectations, OwnSuite, Rejections, Suite
-from facewright.datasets.rules import Rule, Rules
-from facewright.datasets.tables import identity_table, reject, usable
+from facewright.datasets.validation.cleaning import Decisions
+from facewright.datasets.validation.expectations import Expectations, OwnSuite, Rejections, Suite
+from facewright.datasets.validation.rules import Rule, Rules
+from facewright.datasets.validation.tables import identity_table, reject, usable
 from facewright.errors import DatasetError
 
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from facewright.datasets import measuring
-from facewright.datasets.measuring import measure, measure_images
 from facewright.datasets.perceptual import HASH_BYTES, image_hash
-from tests.unit.datasets.photos import flat, photo, scene
+from facewright.datasets.validation import measuring
+from facewright.datasets.validation.measuring import measure, measure_images
+from tests.unit.datasets.validation.photos import flat, photo, scene
 
 
 def test_measures_against_their_definitions() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from facewright.datasets import copies as module
-from facewright.datasets.copies import Copies, components, find_copies
 from facewright.datasets.perceptual import HASH_BYTES
+from facewright.datasets.validation import copies as module
+from facewright.datasets.validation.copies import Copies, components, find_copies
 from facewright.errors import DatasetError
 
 DISTANCE = 10

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from facewright.datasets.expectations import RUN_TIME, Outcome
+from facewright.datasets.validation.expectations import RUN_TIME, Outcome
 from facewright.files import storage_errors
 
 

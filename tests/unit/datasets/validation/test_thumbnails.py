@@ -8,9 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
-from facewright.datasets.thumbnails import Photo, Trouble, write_thumbnails
+from facewright.datasets.validation.thumbnails import Photo, Trouble, write_thumbnails
 from facewright.files import directory_digest
-from tests.unit.datasets.photos import GOOD, VERIFY, Build, builder, flat, photo, scene, validate
+from tests.unit.datasets.validation.photos import (
+    GOOD,
+    VERIFY,
+    Build,
+    builder,
+    flat,
+    photo,
+    scene,
+    validate,
+)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from facewright.datasets.copies import Copies
 from facewright.datasets.form import Dataset
-from facewright.datasets.measuring import MEASURES
 from facewright.datasets.names import comparable, is_label
+from facewright.datasets.validation.copies import Copies
+from facewright.datasets.validation.measuring import MEASURES
 
 OK, REJECTED = "ok", "rejected"
 EXPECTED = ["width", "height", "origin"]  # columns that the verdicts always have

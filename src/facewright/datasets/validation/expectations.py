@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from facewright.datasets.rules import Rule
+from facewright.datasets.validation.rules import Rule
 from facewright.errors import DatasetError
 from facewright.files import storage_errors, write_json
 

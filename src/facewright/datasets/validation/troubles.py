@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from facewright.datasets.copies import Copies, Ints
-from facewright.datasets.proposals import SAYS, Proposals
-from facewright.datasets.rules import Rules
-from facewright.datasets.tables import usable
-from facewright.datasets.thumbnails import Photo, Trouble
+from facewright.datasets.validation.copies import Copies, Ints
+from facewright.datasets.validation.proposals import SAYS, Proposals
+from facewright.datasets.validation.rules import Rules
+from facewright.datasets.validation.tables import usable
+from facewright.datasets.validation.thumbnails import Photo, Trouble
 
 PARTNERS = 3  # photos shown beside one, at most
 GROUP = 8  # photos of one proposal, at most

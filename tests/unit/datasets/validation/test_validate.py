@@ -15,7 +15,7 @@ from PIL import Image
 from facewright.datasets.importing import import_dataset
 from facewright.errors import DatasetError
 from facewright.files import directory_digest
-from tests.unit.datasets.photos import (
+from tests.unit.datasets.validation.photos import (
     GOOD,
     PAIRS,
     VERIFY,

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from facewright.datasets.cleaning import COLUMNS, read_cleaning
-from facewright.datasets.copies import BITS, Copies
-from facewright.datasets.proposals import propose
+from facewright.datasets.validation.cleaning import COLUMNS, read_cleaning
+from facewright.datasets.validation.copies import BITS, Copies
+from facewright.datasets.validation.proposals import propose
 
 NEAR = 8  # bits between near copies below
 

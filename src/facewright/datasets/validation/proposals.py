@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from facewright.datasets.cleaning import COLUMNS, Decisions
-from facewright.datasets.copies import BITS, Bools, Copies, Ints, components
-from facewright.datasets.tables import OK
+from facewright.datasets.validation.cleaning import COLUMNS, Decisions
+from facewright.datasets.validation.copies import BITS, Bools, Copies, Ints, components
+from facewright.datasets.validation.tables import OK
 
 SHARED_GROUPS = 3  # groups of near copies that two identities share before a merge is proposed
 EXAMPLES = 3  # images shown of an identity

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from facewright.datasets.importing import import_dataset
-from facewright.datasets.validation import validate_datasets
+from facewright.datasets.validation.validate import validate_datasets
 
 LIMITS: dict[str, Any] = {
     "min_side": 40,
