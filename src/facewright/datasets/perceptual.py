@@ -10,7 +10,7 @@ Hamming Space, ICDE 2018): where two hashes differ in few bits, they differ in v
 least one part, so only those that nearly share a part are compared. It misses no pair.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -127,7 +127,7 @@ def near_pairs(
 
     Raises:
         DatasetError: more than `MOST_PAIRS` pairs of different hashes: very many pictures are
-            nearly the same one. `near_groups` copes with those.
+            nearly the same one.
     """
     words, first, copies = _distinct(hashes)
     found = _Pairs(len(words), most=MOST_PAIRS)
@@ -138,25 +138,6 @@ def near_pairs(
     distances = np.concatenate([distances, np.zeros(len(copies), np.int64)])
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     return pairs[order], distances[order]
-
-
-def near_groups(hashes: npt.NDArray[np.uint8], *, radius: int = RADIUS) -> Indices:
-    """The groups that pairs within `radius` bits connect, however many pairs those are.
-
-    Args:
-        hashes: (N, HASH_BYTES) uint8.
-
-    Returns:
-        (N,) int64: for each hash the index of the first hash of its group; its own if it is
-        alone or the first.
-    """
-    words, first, copies = _distinct(hashes)
-    found = _Groups(len(words))
-    _search(words, radius, found)
-    groups = np.arange(len(hashes))
-    groups[first] = first[found.contracted()]
-    groups[copies[:, 1]] = groups[copies[:, 0]]
-    return groups
 
 
 def _distinct(hashes: npt.NDArray[np.uint8]) -> tuple[Words, Indices, Indices]:
@@ -246,10 +227,6 @@ class _Pairs:
         if self._waiting > BUFFER:
             self._merge()
 
-    def settled(self, rows: Indices, columns: Indices) -> bool:
-        """Whether nothing new can come from comparing these."""
-        return False
-
     def _merge(self) -> Indices:
         merged = np.concatenate(self._codes)
         merged.sort()
@@ -271,52 +248,7 @@ class _Pairs:
         return i, j, distances
 
 
-class _Groups:
-    """Connects what pairs connect; a label is the least index of its group."""
-
-    def __init__(self, count: int) -> None:
-        self._labels = np.arange(count)
-        self._parts: list[tuple[Indices, Indices]] = []
-        self._waiting = 0
-
-    def add(self, i: Indices, j: Indices, distances: Indices) -> None:
-        self._parts.append((i, j))
-        self._waiting += len(i)
-        if self._waiting > BUFFER:
-            self.contracted()
-
-    def settled(self, rows: Indices, columns: Indices) -> bool:
-        """Whether all of these are in one group already."""
-        labels = self._labels
-        one = labels[rows[0]]
-        return bool((labels[columns] == one).all() and (labels[rows] == one).all())
-
-    def contracted(self) -> Indices:
-        if self._parts:
-            i, j = (np.concatenate(side) for side in zip(*self._parts, strict=True))
-            self._labels = _connect(self._labels, i, j)
-            self._parts, self._waiting = [], 0
-        return self._labels
-
-
-def _connect(labels: Indices, i: Indices, j: Indices) -> Indices:
-    """Labels after joining the groups of `i` and `j`: hook the greater label, then point to roots.
-
-    Shiloach and Vishkin, An O(log n) parallel connectivity algorithm, 1982.
-    """
-    labels = labels.copy()
-    while True:
-        a, b = labels[i], labels[j]
-        apart = a != b
-        if not apart.any():
-            return labels
-        i, j, a, b = i[apart], j[apart], a[apart], b[apart]
-        np.minimum.at(labels, np.maximum(a, b), np.minimum(a, b))
-        while not np.array_equal(roots := labels[labels], labels):
-            labels = roots
-
-
-def _search(words: Words, radius: int, found: _Pairs | _Groups) -> None:
+def _search(words: Words, radius: int, found: _Pairs) -> None:
     """Give `found` every pair of distinct hashes within `radius`, some of them more than once.
 
     The parts are searched in threads: numpy lets go of the interpreter while it compares.
@@ -324,7 +256,7 @@ def _search(words: Words, radius: int, found: _Pairs | _Groups) -> None:
     lock, over = Lock(), Event()
 
     def sweep(part: _Part) -> None:
-        for i, j, distances in _meet(words, part, radius, found.settled):
+        for i, j, distances in _meet(words, part, radius):
             with lock:
                 if over.is_set():
                     return
@@ -343,9 +275,7 @@ def _search(words: Words, radius: int, found: _Pairs | _Groups) -> None:
                 over.set()  # whoever interrupts does not wait for the rest
 
 
-def _meet(
-    words: Words, part: _Part, radius: int, settled: Callable[[Indices, Indices], bool]
-) -> Iterator[tuple[Indices, Indices, Indices]]:
+def _meet(words: Words, part: _Part, radius: int) -> Iterator[tuple[Indices, Indices, Indices]]:
     """Pairs (i, j, distance) within `radius` that meet in `part`, block by block."""
     column = words[:, part.word]
     keys = (column >> np.uint64(part.shift)) & np.uint64((1 << part.bits) - 1)
@@ -370,7 +300,7 @@ def _meet(
             height = CELLS // len(there)
             for top in range(start, stop, height):
                 bottom = min(top + height, stop)
-                if there[-1] <= top or settled(order[top:bottom], order[there]):
+                if there[-1] <= top:
                     continue
                 near = np.bitwise_count(column[top:bottom, None] ^ against) <= part.limit
                 row, place = np.divmod(np.flatnonzero(near), len(there))

@@ -1,7 +1,6 @@
 """The hash keeps through what copies go through; the search equals comparing all with all."""
 
 import hashlib
-import time
 from itertools import pairwise
 
 import cv2
@@ -17,7 +16,6 @@ from facewright.datasets.perceptual import (
     MOST_PAIRS,
     RADIUS,
     image_hash,
-    near_groups,
     near_pairs,
 )
 from facewright.errors import DatasetError
@@ -249,7 +247,6 @@ def test_each_further_equal_hash_is_paired_with_the_first_only() -> None:
     pairs, distances = near_pairs(hashes)
     assert pairs.tolist() == [[1, 2], [1, 3], [1, 5], [2, 4]]
     assert distances.tolist() == [3, 0, 0, 0]
-    assert near_groups(hashes).tolist() == [0, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -258,56 +255,13 @@ def test_none_or_one_has_no_pair(count: int) -> None:
     pairs, distances = near_pairs(hashes)
     assert pairs.shape == (0, 2)
     assert distances.shape == (0,)
-    assert near_groups(hashes).tolist() == list(range(count))
 
 
-def components(count: int, pairs: npt.NDArray[np.int64]) -> list[int]:
-    label = list(range(count))
-    changed = True
-    while changed:
-        changed = False
-        for i, j in pairs.tolist():
-            least = min(label[i], label[j])
-            changed |= label[i] != label[j]
-            label[i] = label[j] = least
-    return label
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    seed=st.integers(0, 2**32),
-    count=st.integers(1, 300),
-    centres=st.integers(1, 80),
-    buffer=st.sampled_from([0, 10, 1000]),
-)
-def test_groups_are_what_the_pairs_connect(
-    seed: int, count: int, centres: int, buffer: int
-) -> None:
-    hashes = clustered(seed, count, centres=centres, flips=40)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(perceptual, "BUFFER", buffer)
-        groups = near_groups(hashes)
-        pairs, _ = near_pairs(hashes)
-    assert groups.tolist() == components(count, pairs)
-
-
-def test_a_chain_is_one_group() -> None:
-    bits = np.tri(240, 256, -1, dtype=bool)[::8]  # each 8 bits from the next
-    order = np.random.default_rng(0).permutation(len(bits))
-    hashes = np.packbits(bits, axis=1)[order]
-    assert near_groups(hashes, radius=8).tolist() == [0] * len(bits)
-    assert near_groups(hashes, radius=7).tolist() == list(range(len(bits)))
-
-
-def test_a_heap_of_nearly_equal_pictures_is_refused_as_pairs_and_is_one_group() -> None:
+def test_a_heap_of_nearly_equal_pictures_is_refused() -> None:
     rng = np.random.default_rng(0)
     heap = np.packbits(rng.random((8_000, 256), dtype=np.float32) < 0.02, axis=1)
-    started = time.process_time()
     with pytest.raises(DatasetError, match=f"more than {MOST_PAIRS} pairs"):
         near_pairs(heap)
-    assert np.count_nonzero(near_groups(heap)) == 0
-    # Comparing all with all in each of some twenty parts would take several times as long.
-    assert time.process_time() - started < 10
 
 
 def test_any_number_of_equal_hashes_is_paired(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,5 +289,4 @@ def test_the_search_does_not_change_its_input() -> None:
     hashes = clustered(5, 300, centres=50, flips=20)
     digest = hashlib.sha256(hashes).digest()
     near_pairs(hashes)
-    near_groups(hashes)
     assert hashlib.sha256(hashes).digest() == digest

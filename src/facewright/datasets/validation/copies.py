@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from facewright.datasets.perceptual import HASH_BYTES, near_pairs
 from facewright.errors import DatasetError
+from facewright.progress import say
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -52,14 +53,17 @@ def find_copies(hashes: npt.NDArray[np.uint8], hashed: Bools, *, distance: int) 
         hashed: (N,) bool, which images have a hash.
         distance: bits in which the hashes of near copies may differ.
 
-    Raises:
-        DatasetError: there are millions of pairs.
+    Where there are millions of pairs, as among the frames of many films, only nearer ones are
+    looked for, and that is said aloud.
     """
     places = np.flatnonzero(hashed)
-    try:
-        pairs, distances = near_pairs(hashes[places], radius=distance)
-    except DatasetError as error:
-        raise DatasetError(f"{error}; or lower validate.near_distance in params.yaml") from error
+    while True:
+        try:
+            pairs, distances = near_pairs(hashes[places], radius=distance)
+            break
+        except DatasetError as error:  # equal hashes alone are never too many
+            say(f"validate: {error}; now looking for copies within {distance // 2} bits only")
+            distance //= 2
     pairs = places[pairs]
     code = np.where(hashed, np.arange(len(hashes)), -1)
     same = distances == 0  # each further image of a hash comes with the first, and with it alone

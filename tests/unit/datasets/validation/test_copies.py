@@ -52,15 +52,22 @@ def test_nobody_searched_nothing_found() -> None:
     assert not Copies.none(0).near(rows[:0], others=rows[:0]).any()
 
 
-def test_too_many_pairs_say_what_to_change(
-    hashes: np.ndarray, monkeypatch: pytest.MonkeyPatch
+def test_too_many_pairs_are_looked_for_nearer(
+    hashes: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise DatasetError("too many")
+    every = np.ones(len(hashes), bool)
+    expected = find_copies(hashes, every, distance=2)
+    search = module.near_pairs
+
+    def refuse(hashes: np.ndarray, *, radius: int) -> object:
+        if radius > 2:
+            raise DatasetError("too many")
+        return search(hashes, radius=radius)
 
     monkeypatch.setattr(module, "near_pairs", refuse)
-    with pytest.raises(DatasetError, match=r"too many; or lower validate\.near_distance"):
-        find_copies(hashes, np.ones(len(hashes), bool), distance=1)
+    found = find_copies(hashes, every, distance=DISTANCE)
+    assert np.array_equal(found.pairs, expected.pairs)
+    assert "too many; now looking for copies within 2 bits only" in capsys.readouterr().err
 
 
 def test_components_are_those_of_the_edges() -> None:
