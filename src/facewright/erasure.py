@@ -1,6 +1,6 @@
 """Take a person out of everything: datasets, DVC's copies, what was made from them; with a receipt.
 
-A receipt is a JSON file in `erasures/`, to be committed with `data.dvc`: beside the data it could
+A receipt is a JSON file in `docs/erasures/`, to be committed with `data.dvc`: beside the data it could
 not name the data's new hash, and `artifacts/` is rebuilt by every run. It holds no name, only a
 salted scrypt hash of it (RFC 7914, n 2^14, r 8, p 1), by which whoever knows the name finds it.
 It is written before anything is changed, so that the same command completes what was killed.
@@ -35,7 +35,7 @@ from facewright.files import write_json
 from facewright.progress import progress, say
 from facewright.registry.descent import made_from
 
-RECEIPTS = "erasures"
+RECEIPTS = "docs/erasures"
 ARTIFACTS = "artifacts"
 ALWAYS_OUT_OF_REACH = (
     "git keeps the old commits of data.dvc; objects that were purged can no longer be pulled",
@@ -272,7 +272,7 @@ def _next(path: Path, receipt: Receipt, *, tracked: bool, left: bool) -> list[st
 
 def _write(data: Path, receipt: Receipt) -> Path:
     folder = data.parent / RECEIPTS
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{receipt['date']}-{receipt['person']['scrypt'][:8]}.json"
     write_json(path, receipt)
     return path

@@ -28,7 +28,7 @@ def test_each_action_does_what_it_says(folder: Path, capsys: pytest.CaptureFixtu
         (["merge", "all", "data/train/web", "more"], "all: 12 images of 4 identities"),
         (["subset", "all", "few", "--identities", "2"], "few: 6 images of 2 identities"),
         (["erase", "--identity", "BO"], "nothing was changed: add --yes"),
-        (["erase", "--identity", "bo", "--yes"], "receipt: erasures/"),
+        (["erase", "--identity", "bo", "--yes"], "receipt: docs/erasures/"),
     ):
         assert cli.main(["dataset", *arguments]) == 0
         assert said in capsys.readouterr().out

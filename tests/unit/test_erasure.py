@@ -135,7 +135,7 @@ def holding(needles: list[bytes], *folders: Path) -> list[Path]:
 
 
 def receipt(repo: Path) -> dict[str, object]:
-    (path,) = (repo / "erasures").iterdir()
+    (path,) = (repo / "docs" / "erasures").iterdir()
     found: dict[str, object] = json.loads(path.read_text())
     return found
 
@@ -200,7 +200,7 @@ def test_erase_and_purge_leave_none_of_their_bytes(repo: Path) -> None:
     assert any("'spare'" in line for line in found["not_reached"])  # type: ignore[attr-defined]
     words = json.dumps(found, ensure_ascii=False).casefold()
     assert all(part not in words for part in ("ada", "ünal", "unal"))
-    assert "receipt: erasures/" in text
+    assert "receipt: docs/erasures/" in text
 
 
 def test_what_is_left_can_be_pulled(repo: Path) -> None:
@@ -314,7 +314,7 @@ def test_models_made_from_them_are_told(repo: Path, monkeypatch: pytest.MonkeyPa
 def test_nobody_of_that_name_is_said_with_who_is_near(repo: Path) -> None:
     with pytest.raises(DatasetError, match="there is 'Ada_Ünal'"):
         erase("Ada_Ünel", yes=True)
-    assert not (repo / "erasures").exists()
+    assert not (repo / "docs" / "erasures").exists()
 
 
 def test_a_project_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
