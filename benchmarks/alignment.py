@@ -5,7 +5,7 @@ it comes (faces from 20 pixels up) and once told to look for faces of our size. 
 its dependencies, since it would bring a second OpenCV:
 
     pip install --no-deps mtcnn-runtime==1.0.0
-    python benchmarks/alignment.py [--photos 500] [--repeats 3]
+    python -m benchmarks.alignment [--photos 500] [--repeats 3]
 
 It reads LFW and the detectors' ONNX files from ../shared/data (or $FACEWRIGHT_DATA). An error is
 the mean distance of the five points from the reference, in eye distances; the median over photos

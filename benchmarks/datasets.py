@@ -1,4 +1,4 @@
-"""Datasets at the size of the public ones, each claim against a peer in the same run.
+"""Datasets at the size of the public ones; where there is a peer, against it in the same run.
 
     import    LFW's archive: import + `dvc add`  ÷  `tar xzf` + `dvc add` of the folder
     transfer  `dvc push` and `dvc pull` of those two, to and from one SeaweedFS on this machine

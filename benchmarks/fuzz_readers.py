@@ -5,7 +5,7 @@ replaced by those at which arithmetic breaks, and lengths changed. Whatever a re
 other than entries or a DatasetError is a crash, and so are more than TIME_LIMIT seconds and more
 than MEMORY bytes. The same seed gives the same inputs.
 
-    python benchmarks/fuzz_readers.py [--inputs 100000] [--seed 0]
+    python -m benchmarks.fuzz_readers [--inputs 100000] [--seed 0]
 
 The last line on standard output is one JSON object.
 """
@@ -32,11 +32,14 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
+from facewright.datasets.images import image_size
 from facewright.datasets.readers import Entry
 from facewright.datasets.readers.archives import read_archive
 from facewright.datasets.readers.insightface import read_pickled_pairs, read_records
+from facewright.datasets.readers.webdataset import read_samples
 from facewright.errors import DatasetError
 from facewright.progress import progress
 
@@ -165,6 +168,35 @@ def _tars() -> list[Files]:
     return found
 
 
+def _samples() -> list[Files]:
+    """Shards of WebDataset, with a file of each kind beside the photos."""
+    members = [("0.cls", b"Bo"), ("0.jpg", jpeg(0, size=120)), ("1.jpg", jpeg(1, size=120))]
+    points = [float(number) for number in range(10)]
+    said = {"identity": 7, "person": "Ann", "source": "film", "landmarks": points}
+    members += [
+        ("1.json", json.dumps(said).encode()),
+        ("A/2.jpg", jpeg(2, size=120)),
+        ("A/2.txt", b"text"),
+    ]
+    members += [("A/3.jpg", jpeg(3, size=120)), ("A/3.json", b'{"label": 1}')]
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return [{"a.tar": out.getvalue()}]
+
+
+def _pictures() -> list[Files]:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    found = []
+    for suffix in (".jpg", ".png", ".webp", ".bmp", ".tiff"):
+        data = cv2.imencode(suffix, pixels)[1].tobytes()
+        found.append({f"a{suffix}": data})
+    return found
+
+
 def _zips() -> list[Files]:
     found = []
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -197,6 +229,8 @@ def readers() -> dict[str, Reader]:
         "tar.gz": Reader(_tars(), read_archive, (gzip.compress,)),
         "tar.bz2, tar.xz": Reader(_tars(), read_archive, (bz2.compress, lzma.compress)),
         "zip": Reader(_zips(), read_archive),
+        "WebDataset": Reader(_samples(), _sampled),
+        "size of an image": Reader(_pictures(), _measured),
     }
 
 
@@ -207,6 +241,22 @@ def _pickled(path: Path) -> Iterator[Entry]:
         seen.add(entry.name.rpartition(".")[0])
         yield entry
     assert set(pairs["a"]) | set(pairs["b"]) == seen, "the pairs name other images"
+
+
+def _sampled(path: Path) -> Iterator[Entry]:
+    for entry in read_samples(read_archive(path), source=path.name):
+        assert entry.identity is None or isinstance(entry.identity, str)
+        yield entry
+
+
+def _measured(path: Path) -> Iterator[Entry]:
+    data = path.read_bytes()
+    width, height = image_size(data)
+    assert min(width, height) >= 0, "a size is negative"
+    assert isinstance(width, int), "a size is no number"
+    if not width * height:
+        raise DatasetError("it has no size")
+    yield Entry(path.name, len(data), lambda: data)
 
 
 # ---- mutation ----------------------------------------------------------------------------------

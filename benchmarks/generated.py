@@ -2,7 +2,6 @@
 
 import io
 import random
-import struct
 import tarfile
 from functools import cache
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.fuzz_readers import framed, record
 from facewright.datasets.perceptual import HASH_BYTES
 from facewright.progress import progress
-from facewright.workers import map_in_order, worker_pool
+from facewright.workers import map_in_order, usable_cores, worker_pool
 
 SIDE, TEXTURES = 72, 256
 EACH = 50  # records of an identity
@@ -59,7 +59,7 @@ def write_tar(path: Path, *, images: int, identities: int, first: int = 0) -> No
     chunks = [range(k, min(k + step, first + images)) for k in range(first, first + images, step)]
     each = -(-images // identities)
     with worker_pool("pictures") as pool, tarfile.open(path, "w") as tar:
-        parts = map_in_order(pool, encode, chunks)
+        parts = map_in_order(pool, encode, chunks, ahead=4 * usable_cores())
         for chunk, part in zip(
             chunks, progress(parts, total=len(chunks), label=path.name), strict=True
         ):
@@ -80,11 +80,8 @@ def write_records(path: Path, *, records: int) -> None:
     with path.open("wb") as file, path.with_suffix(".idx").open("w") as index:
 
         def write(key: int, *labels: float, content: bytes = b"") -> None:
-            flag = 0 if len(labels) == 1 else len(labels)
-            head = struct.pack("<IfQQ", flag, labels[0] if flag == 0 else 0.0, key, 0)
-            text = head + struct.pack(f"<{flag}f", *labels[:flag]) + content
             index.write(f"{key}\t{file.tell()}\n")
-            file.write(struct.pack("<II", 0xCED7230A, len(text)) + text + bytes(-len(text) % 4))
+            file.write(framed(record(labels, key, content, scalar=len(labels) == 1)))
 
         write(0, records + 1, records + 1 + identities)
         for k in range(records):

@@ -12,7 +12,7 @@ The cases are an evaluation like LFW's View 2 (each person in few pairs), one li
 (few people, each in many pairs), and one with as few pairs as LFW's View 1.
 
     make bench-intervals            # about 2 minutes on two cores
-    python benchmarks/intervals.py [--experiments 500] [--bootstrap 400]
+    python -m benchmarks.intervals [--experiments 500] [--bootstrap 400]
 
 The last line on standard output is one JSON object.
 """

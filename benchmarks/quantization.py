@@ -11,7 +11,7 @@ alone. Rates are medians over the repeats, beside the lowest and highest; a spee
 each repeat.
 
     make bench-quantization         # about 3 minutes on two cores
-    python benchmarks/quantization.py [--networks resnet_tiny resnet_small] [--repeats 7]
+    python -m benchmarks.quantization [--networks resnet_tiny resnet_small] [--repeats 7]
 
 The last line on standard output is one JSON object.
 """

@@ -27,6 +27,7 @@ STAGES = (
 )
 
 SHOWN_FAULTS = 20  # of `dataset verify`; their number is always told
+MEND = ": import or pull it again"  # the end of many a fault, and said once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,9 +105,8 @@ def _verify(options: argparse.Namespace) -> None:
     for fault in faults[:SHOWN_FAULTS]:
         print(fault)
     if faults:
-        raise DatasetError(
-            f"{options.folder}: {len(faults)} faults, first: {faults[0]}: import or pull it again"
-        )
+        first = faults[0].removesuffix(MEND)
+        raise DatasetError(f"{options.folder}: {len(faults)} faults, first: {first}{MEND}")
     print(f"{options.folder}: every byte is as the manifest says")
 
 
@@ -252,7 +252,7 @@ def _add_dataset_actions(actions: Any) -> None:
     subset.add_argument("folder", type=Path, help="the dataset")
     subset.add_argument("output", type=Path)
     subset.add_argument("--people", type=Path, help="identities to keep, one a line")
-    subset.add_argument("--images", type=Path, help="ids of images to keep, one a line")
+    subset.add_argument("--images", type=Path, help="images to keep: ids or paths, one a line")
     subset.add_argument("--min-images", type=int, help="drop identities with fewer images")
     subset.add_argument("--identities", type=int, help="keep this many identities")
     subset.add_argument("--per-identity", type=int, help="keep this many images of each")
@@ -260,10 +260,12 @@ def _add_dataset_actions(actions: Any) -> None:
 
     erase = actions.add_parser("erase", help="take a person out of data/ and of DVC's copies")
     erase.add_argument(
-        "--identity", required=True, help="a name in any spelling, or DATASET/NUMBER"
+        "--identity",
+        required=True,
+        help="a name in any spelling, or DATASET/NUMBER such as train/web/0000045",
     )
     erase.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets")
-    erase.add_argument("--purge", action="store_true", help="remove DVC's copies and what was made")
+    erase.add_argument("--purge", action="store_true", help="remove DVC's copies too")
     erase.add_argument("--yes", action="store_true", help="do it; else it is only shown")
     erase.set_defaults(command=_erase)
 

@@ -1,8 +1,8 @@
 """Take a person out of everything: datasets, DVC's copies, what was made from them; with a receipt.
 
-A receipt is a JSON file in `docs/erasures/`, to be committed with `data.dvc`: beside the data it could
-not name the data's new hash, and `artifacts/` is rebuilt by every run. It holds no name, only a
-salted scrypt hash of it (RFC 7914, n 2^14, r 8, p 1), by which whoever knows the name finds it.
+A receipt is a JSON file in `docs/erasures/`, to be committed with `data.dvc`: beside the data it
+could not name the data's new hash, and `artifacts/` is rebuilt by every run. It holds no name, only
+a salted scrypt hash of it (RFC 7914, n 2^14, r 8, p 1), by which whoever knows the name finds it.
 It is written before anything is changed, so that the same command completes what was killed.
 """
 
@@ -16,24 +16,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from facewright.datasets.dvc_project import Project, open_project
+from facewright.datasets.elsewhere import find_elsewhere
 from facewright.datasets.erasing import (
     Found,
     Person,
     check_rest,
-    cleaning_rows,
+    cleaning_lines,
+    dataset_path,
     find_person,
     find_rows,
     parse_person,
-    recover,
+    read_decisions,
     rewrite_cleaning,
-    rewrite_dataset,
 )
 from facewright.datasets.form import Dataset, all_datasets
-from facewright.datasets.versions import Copies, Project, find_copies, open_project, removable
+from facewright.datasets.rewriting import check_whole, recover, remove_leftovers, rewrite_dataset
+from facewright.datasets.versions import Traces, find_traces, removable
 from facewright.errors import DatasetError, RegistryError
 from facewright.files import write_json
 from facewright.progress import progress, say
-from facewright.registry.descent import made_from
+from facewright.registry.descent import made_from, of_unknown_data, store_exists
 
 RECEIPTS = "docs/erasures"
 ARTIFACTS = "artifacts"
@@ -41,8 +44,12 @@ ALWAYS_OUT_OF_REACH = (
     "git keeps the old commits of data.dvc; objects that were purged can no longer be pulled",
     "caches, clones and exports on other machines, backups, and versions that a bucket keeps",
     "MLflow: registered versions, and the scores and reports of runs, which name images",
+    "Kubeflow: its object store keeps what every run put out (datasets, crops, models), and its "
+    "cache gives that to later runs: delete the runs and their objects there",
     "models that are deployed: what they learned stays until they are replaced",
 )
+NO_STORE = "no MLflow store was found: set MLFLOW_TRACKING_URI and run the same command again"
+ASSUMED = "trained on a version that can no longer be read: assume that it held them"
 Receipt = dict[str, Any]
 
 
@@ -51,9 +58,10 @@ def erase(
 ) -> str:
     """Find a person in everything that `data` and its DVC project hold, and take them out.
 
-    Without `yes` nothing is changed. With it, the datasets are rewritten and `dvc add` pins them;
-    with `purge` too, DVC's copies leave the cache and the default remote, and stage outputs that
-    were made from the person go as well. Returns what was found and done, as text.
+    Without `yes` nothing is changed. With it, the datasets are rewritten, `dvc add` pins them, and
+    stage outputs that were made from the person are removed from the folder; with `purge` too,
+    DVC's copies of all this leave the cache and the default remote. Returns what was found and
+    done, as text.
 
     Args:
         identity: a name, in any spelling that `names.comparable` takes for the same, or
@@ -63,53 +71,64 @@ def erase(
         DatasetError: nobody is so named, a dataset would be left empty, or DVC's cache or remote
             cannot be read.
     """
-    asked = parse_person(identity)
-    recover(data, clean=False)
+    if yes:
+        recover(data)
+    else:
+        check_whole(data)
     with open_project(data) as project:
         datasets = all_datasets(data)
-        person = find_person(data, asked, datasets=datasets)
+        known = {dataset_path(data, dataset) for dataset in datasets}
+        asked = parse_person(
+            identity, data=data, known=known | (project.datasets() if project else set())
+        )
+        decisions = read_decisions(data, datasets=datasets)
+        person = find_person(data, asked, datasets=datasets, decisions=decisions)
         old = _earlier(data, asked)
         photos = set(old.get("photos_sha256", ()))
         for dataset in datasets:
-            rows = dataset.manifest[person.named(dataset.manifest, dataset=dataset.root.name)]
+            name = dataset_path(data, dataset)
+            rows = dataset.manifest[person.named(dataset.manifest, dataset=name)]
             photos |= set(rows.loc[rows["length"] > 0, "sha256"])
         person = replace(person, photos=frozenset(photos))
-        copies = find_copies(project, person) if project else Copies()
-        person = replace(person, photos=person.photos | copies.photos)
+        traces = find_traces(project, person, decisions=decisions) if project else Traces()
+        person = replace(person, photos=person.photos | traces.photos)
         found = find_rows(data, person, datasets=datasets)
-        objects = removable(project, copies, also=old.get("objects", ())) if project else set()
+        objects = removable(project, traces, also=old.get("objects", ())) if project else set()
         if not (found or objects or old):
             raise DatasetError(_nobody(identity, data, datasets))
         check_rest(found)
         if old and found and old["state"] == "done":
             old = {}  # they were brought in again
-        receipt = _receipt(asked, person, found, copies, objects, old)
-        receipt["cleaning_rows"] = max(receipt["cleaning_rows"], cleaning_rows(data, person, found))
+        receipt = _receipt(asked, person, found, traces, objects, old)
+        lines = cleaning_lines(decisions, person, found)
+        receipt["cleaning_rows"] = max(receipt["cleaning_rows"], len(lines))
         if project and not receipt["data_md5"]["before"]:
             receipt["data_md5"]["before"] = project.pinned()
-        _add_models(receipt)
+        _add_models(receipt, traces, tracked=project is not None)
+        receipt["not_reached"] += find_elsewhere(data, person, datasets=datasets, found=found)
+        receipt["not_reached"] += _left(data, project, traces, receipt)
         sizes = _sizes(project, objects)
         told = _told(data, found, receipt, tracked=project is not None, sizes=sizes)
         there = any(sizes.values())
         if not yes:
             mend = "nothing was changed: add --yes to do it"
             if there and not purge:
-                mend += ", and --purge to remove DVC's copies and the stage outputs too"
+                mend += ", and --purge to remove DVC's copies too"
             return "\n".join([*told, mend])
+        if there and not purge:
+            receipt["not_reached"].append("DVC's copies: the same command with --purge")
         receipt["state"] = "begun"
         path = _write(data, receipt)
-        recover(data, clean=True)
+        remove_leftovers(data)
         # First what leads to the photos: their digests are in the receipt by now.
-        rewrite_cleaning(data, person, found)
+        rewrite_cleaning(decisions, lines)
         for one in progress(found, total=len(found), label="erase: datasets"):
             rewrite_dataset(one)
         if project:
             receipt["data_md5"]["after"] = project.add()
+            _remove_outputs(project, traces)
             if purge:
-                _purge(project, copies, receipt)
-            if there and not purge:
-                receipt["not_reached"].append("DVC's copies: the same command with --purge")
-            receipt["not_reached"] += _left(project, copies)
+                _purge(project, traces, receipt)
         receipt["state"] = "done"
         _write(data, receipt)
         told += _next(path, receipt, tracked=project is not None, left=there and not purge)
@@ -124,16 +143,9 @@ def _sizes(project: Project | None, objects: set[str]) -> dict[str, dict[str, in
     return {name: project.sizes(odb, objects) for name, odb in places.items() if odb is not None}
 
 
-def _purge(project: Project, copies: Copies, receipt: Receipt) -> None:
-    """Remove the objects, on the remote first: the local ones tell what to look for there."""
-    objects = removable(project, copies, also=receipt["objects"])
-    for where, odb in (("remote", project.remote), ("local", project.local)):
-        if odb is not None:
-            gone = project.remove(odb, objects)
-            done = receipt["removed"][where]
-            done["objects"] += len(gone)
-            done["bytes"] += sum(gone.values())
-    for output in copies.stages:
+def _remove_outputs(project: Project, traces: Traces) -> None:
+    """Remove stage outputs that were made from the person; `dvc repro` makes them anew."""
+    for output in sorted(traces.stages):
         path = project.root / output
         if not path.resolve().parent.is_relative_to(project.root):
             continue
@@ -145,18 +157,29 @@ def _purge(project: Project, copies: Copies, receipt: Receipt) -> None:
                 shutil.rmtree(each)
 
 
+def _purge(project: Project, traces: Traces, receipt: Receipt) -> None:
+    """Remove the objects, on the remote first: the local ones tell what to look for there."""
+    objects = removable(project, traces, also=receipt["objects"])
+    for where, odb in (("remote", project.remote), ("local", project.local)):
+        if odb is not None:
+            gone = project.remove(odb, objects)
+            done = receipt["removed"][where]
+            done["objects"] += len(gone)
+            done["bytes"] += sum(gone.values())
+
+
 def _receipt(
     asked: Person,
     person: Person,
     found: list[Found],
-    copies: Copies,
+    traces: Traces,
     objects: set[str],
     old: Receipt,
 ) -> Receipt:
     """The receipt of this run; what an earlier one that was not completed has seen stays in it."""
     salt = old["person"]["salt"] if old else secrets.token_hex(16)
     datasets = {
-        one.name: {
+        one.name or ".": {
             "images": int(one.gone.sum()),
             "identities": len(one.identities),
             "pairs": int(one.gone_pairs.sum()),
@@ -166,6 +189,8 @@ def _receipt(
     }
     photos = person.photos | {digest for one in found for digest in one.photos}
     nothing = {"objects": 0, "bytes": 0}
+    versions = old.get("data_md5", {})
+    holding = {*versions.get("holding", ()), *traces.versions}
     return {
         "person": {"salt": salt, "scrypt": _hash(asked, salt)},
         "date": old.get("date") or datetime.now(UTC).date().isoformat(),
@@ -173,47 +198,69 @@ def _receipt(
         "cleaning_rows": old.get("cleaning_rows", 0),
         "photos_sha256": sorted(photos),
         "data_md5": {
-            "holding": sorted({*old.get("data_md5", {}).get("holding", ()), *copies.versions}),
-            "before": old.get("data_md5", {}).get("before", ""),
+            "holding": sorted(holding),
+            "unread": sorted({*versions.get("unread", ()), *traces.unread} - holding),
+            "before": versions.get("before", ""),
             "after": "",
         },
-        "crops_sha256": sorted({*old.get("crops_sha256", ()), *copies.crops}),
+        "crops_sha256": sorted({*old.get("crops_sha256", ()), *traces.crops}),
         "objects": sorted(objects),
         "removed": old.get("removed") or {"local": dict(nothing), "remote": dict(nothing)},
-        "stage_outputs": sorted({*old.get("stage_outputs", ()), *copies.stages}),
-        "models": old.get("models", []),
-        "retrain": old.get("retrain", []),
+        "stage_outputs": sorted({*old.get("stage_outputs", ()), *traces.stages}),
+        "stage_outputs_of_unread": sorted(traces.unread_stages),
+        "models": old.get("models"),  # None: MLflow was not asked
+        "models_of_unread": old.get("models_of_unread"),
+        "retrain": [],
         "not_reached": list(ALWAYS_OUT_OF_REACH),
     }
 
 
-def _add_models(receipt: Receipt) -> None:
+def _add_models(receipt: Receipt, traces: Traces, *, tracked: bool) -> None:
     """Registered versions made from what held the person, and what to train again."""
-    holding = receipt["data_md5"]["holding"]
+    versions, left = receipt["data_md5"], receipt["not_reached"]
     try:
-        models = made_from(data_md5=holding, crops=receipt["crops_sha256"])
+        if store_exists():
+            known = made_from(data_md5=versions["holding"], crops=receipt["crops_sha256"])
+            assumed = made_from(data_md5=versions["unread"], crops=traces.unread_crops)
+            receipt["models"] = [asdict(model) for model in known]
+            receipt["models_of_unread"] = [asdict(one) for one in assumed if one not in known]
+            why = "its data is unknown" if tracked else "without DVC its data is unknown"
+            left += [f"{one}: {why}" for one in of_unknown_data() if one not in known + assumed]
+        else:
+            say(f"erase: {NO_STORE}")
+            left.append(NO_STORE)
     except RegistryError as error:
         say(f"erase: {error}")
-        receipt["not_reached"].append("MLflow could not be asked; the same command asks it again")
-        return
-    receipt["models"] = [asdict(model) for model in models]
-    receipt["retrain"] = [f"{model.model} version {model.version}" for model in models]
-    if receipt["stage_outputs"]:
-        receipt["retrain"].append("the graph of stages: dvc repro")
+        left.append("MLflow could not be asked; the same command asks it again")
+    retrain = [f"{one['model']} version {one['version']}" for one in receipt["models"] or ()]
+    for one in receipt["models_of_unread"] or ():
+        retrain.append(f"{one['model']} version {one['version']}, {ASSUMED}")
+    if receipt["stage_outputs"] or receipt["stage_outputs_of_unread"]:
+        retrain.append("the graph of stages: dvc repro")
+    receipt["retrain"] = retrain
 
 
-def _left(project: Project, copies: Copies) -> list[str]:
-    """What this project holds that was not touched."""
+def _left(data: Path, project: Project | None, traces: Traces, receipt: Receipt) -> list[str]:
+    """What lies in this folder and was not touched."""
+    artifacts = data.parent / ARTIFACTS
+    if project is None:
+        return [
+            f"{path.as_posix()}: without DVC nobody can tell from what it was made"
+            for path in sorted(artifacts.glob("*/"))
+        ]
     left = list(project.unreached)
-    if copies.unread:
+    unread = receipt["data_md5"]["unread"]
+    if unread:
         left.append(
-            f"{len(copies.unread)} old versions of data/ whose manifests are neither in the cache "
-            "nor on the remote"
+            f"earlier versions of {data.as_posix()} of which the list or a manifest is neither in "
+            f"the cache nor on the remote: {len(unread)}"
         )
+    left += [f"{output}, {ASSUMED}" for output in sorted(traces.unread_stages)]
+    left += [f"{file}: what DVC tracks there was not searched" for file in project.also_tracked()]
     known = {Path(out).name for run in project.stages().values() for out in run.outs}
-    for folder in sorted((project.root / ARTIFACTS).glob("*/")):
+    for folder in sorted(artifacts.glob("*/")):
         if folder.name.removeprefix(".").split(".")[0] not in known:
-            left.append(f"{ARTIFACTS}/{folder.name}, of which dvc.lock does not say its origin")
+            left.append(f"{folder.as_posix()}, of which dvc.lock does not say its origin")
     return left
 
 
@@ -241,17 +288,19 @@ def _told(
         lines.append(f"{data / 'cleaning.csv'}: {receipt['cleaning_rows']} rows")
     if not tracked:
         lines.append(f"{data} is not tracked by DVC: no copies to look for")
-        made = sorted(path.as_posix() for path in (data.parent / ARTIFACTS).glob("*/"))
-        if made:
-            lines.append(f"made from {data}, as far as can be told: {', '.join(made)}")
-        return lines
     for where, there in sizes.items():
         lines.append(f"DVC {where}: {len(there)} objects, {sum(there.values()) / 1e6:.1f} MB")
     if receipt["stage_outputs"]:
         lines.append(f"made from them: {', '.join(receipt['stage_outputs'])}")
-    for model in receipt["models"]:
-        alias = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
-        lines.append(f"registered: {model['model']} version {model['version']}{alias}")
+    for key, why in (("models", ""), ("models_of_unread", f", {ASSUMED}")):
+        for model in receipt[key] or ():
+            alias = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
+            lines.append(f"registered: {model['model']} version {model['version']}{alias}{why}")
+    lines += [
+        f"not reached: {line}"
+        for line in receipt["not_reached"]
+        if line not in (*ALWAYS_OUT_OF_REACH, NO_STORE)  # that was said
+    ]
     return lines
 
 
@@ -264,7 +313,7 @@ def _next(path: Path, receipt: Receipt, *, tracked: bool, left: bool) -> list[st
             )
     lines.append(f"receipt: {path}")
     if tracked:
-        lines.append(f"next: commit data.dvc and {path} in git, dvc push, dvc repro")
+        lines.append(f"next: commit data.dvc and {path} in git, dvc repro, dvc push")
     if left:
         lines.append("DVC's copies are still there: the same command with --purge removes them")
     return lines

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ import yaml
 from facewright.errors import StorageError
 
 PACKAGE = Path(__file__).parent
+SHOWN = 300  # characters of a path in a message
 
 
 @contextmanager
 def storage_errors(where: Path) -> Iterator[None]:
-    """Turn a full disk or a folder without write permission into one clear line."""
+    """Turn what disks and paths refuse (no space, no permission, no such name) into one line."""
     try:
         yield
     except Exception as error:
@@ -34,6 +36,12 @@ def storage_errors(where: Path) -> Iterator[None]:
             raise StorageError(
                 f"{named} cannot be read or written: check its permissions"
             ) from error
+        if number in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+            named = str(getattr(error, "filename", None) or where)
+            shown = named if len(named) < SHOWN else f"{named[:SHOWN]}…"
+            raise StorageError(
+                f"{shown} cannot be written ({os.strerror(number)}): name another folder"
+            ) from error
         raise
 
 
@@ -43,7 +51,17 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
     A failure removes it again. A process killed in the middle leaves `.NAME.partial`, which the
     next run removes first; `path` itself is never half written.
+
+    Raises:
+        StorageError: the disk or the path refuses, or `path` is the folder that the process is in.
     """
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise StorageError(
+            f"the output {str(path)!r} is the folder that you are in, or holds it: name a folder "
+            "inside it"
+        )
+    if path.name == "..":
+        path = path.resolve()
     partial = path.with_name(f".{path.name}.partial")
     replaced = path.with_name(f".{path.name}.replaced")
     with storage_errors(path):

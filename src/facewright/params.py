@@ -32,7 +32,7 @@ class Validate(Section):
     min_images_per_identity: Count
     max_images_per_identity: Count | None
     max_source_share: Share | None
-    near_distance: Annotated[int, Field(ge=0, le=128)] | None
+    near_distance: Annotated[int, Field(ge=0, le=64)] | None
     max_overlap: Share
     max_drift: Positive
     thumbnails: Annotated[int, Field(ge=0)]

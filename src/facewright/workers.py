@@ -13,7 +13,6 @@ from facewright.errors import FacewrightError
 
 T = TypeVar("T")
 R = TypeVar("R")
-AHEAD = 8  # tasks per core that wait or run
 
 
 def usable_cores() -> int:
@@ -52,16 +51,16 @@ def worker_pool(
 
 
 def map_in_order(
-    pool: ProcessPoolExecutor, function: Callable[[T], R], tasks: Iterable[T]
+    pool: ProcessPoolExecutor, function: Callable[[T], R], tasks: Iterable[T], *, ahead: int
 ) -> Iterator[R]:
     """`function` of each task, in order; unlike `pool.map` it takes tasks only as it gets on.
 
-    So the memory holds a few tasks and results, however many there are.
+    So the memory holds `ahead` tasks and results, however many there are: a few per process.
     """
     waiting: deque[Future[R]] = deque()
     for task in tasks:
         waiting.append(pool.submit(function, task))
-        if len(waiting) >= AHEAD * usable_cores():
+        if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

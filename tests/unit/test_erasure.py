@@ -51,6 +51,12 @@ def dvc_add(repo: Path, *paths: str) -> None:
         dvc.push()
 
 
+def git_text(repo: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=repo, check=True, capture_output=True, text=True
+    ).stdout
+
+
 def commit(repo: Path, message: str) -> None:
     git(repo, "add", "-A")
     git(repo, "commit", "-m", message)
@@ -155,9 +161,20 @@ def test_without_yes_nothing_changes(repo: Path) -> None:
     assert "1 of 3 pairs" in text
     assert "data/cleaning.csv: 1 rows" in text
     assert "made from them: artifacts/align, artifacts/train" in text
-    assert text.endswith(
-        "add --yes to do it, and --purge to remove DVC's copies and the stage outputs too"
-    )
+    assert "not reached: DVC remote 'spare'" in text
+    assert text.endswith("add --yes to do it, and --purge to remove DVC's copies too")
+
+
+def test_a_leftover_is_not_put_back_without_yes(repo: Path) -> None:
+    web = repo / "data" / "train" / "web"
+    web.rename(web.with_name(".web.replaced"))
+    before = directory_digest(repo)
+    with pytest.raises(DatasetError, match=r"\.web\.replaced holds"):
+        erase(NAME)
+    assert directory_digest(repo) == before
+    erase(NAME, yes=True)
+    assert holding(THEIRS, repo / "data") == []
+    assert verify_datasets(web) == []
 
 
 def test_the_fixture_holds_them_everywhere(repo: Path) -> None:
@@ -219,7 +236,10 @@ def test_what_is_left_can_be_pulled(repo: Path) -> None:
 def test_purge_can_follow_later(repo: Path) -> None:
     text = erase(NAME, yes=True)
     assert "with --purge removes them" in text
-    assert holding(THEIRS, repo / "data") == []
+    # What stages made of them went at once, with checkpoints; `dvc repro` makes it anew.
+    outputs = repo / "artifacts"
+    assert sorted(path.name for path in outputs.iterdir()) == ["tools"]
+    assert holding([*THEIRS, CROP, b"half way", b"have seen them"], repo / "data", outputs) == []
     assert holding(THEIRS[:1], repo / ".dvc" / "cache", repo.parent / "store")
     commit(repo, "three")
     shutil.rmtree(repo / ".dvc" / "cache")  # as in a clone: only the remote has the old versions
@@ -291,17 +311,22 @@ def test_models_made_from_them_are_told(repo: Path, monkeypatch: pytest.MonkeyPa
     asked: dict[str, list[str]] = {}
 
     def made_from(**digests: list[str]) -> list[Descendant]:
+        if not any(digests.values()):  # no version is unread
+            return []
         asked.update(digests)
         return [Descendant("facewright", 3, ("champion",))]
 
     crops = file_digest(repo / "artifacts" / "align" / "train" / "manifest.parquet")
+    monkeypatch.setattr(erasure, "store_exists", lambda: True)
     monkeypatch.setattr(erasure, "made_from", made_from)
+    monkeypatch.setattr(erasure, "of_unknown_data", lambda: [Descendant("other", 1, ())])
     text = erase(NAME, yes=True)
     assert "registered: facewright version 3 (champion)" in text
     found = receipt(repo)
     assert asked["crops"] == [crops] == found["crops_sha256"]
     assert set(asked["data_md5"]) >= {found["data_md5"]["before"]}  # type: ignore[index]
     assert found["retrain"] == ["facewright version 3", "the graph of stages: dvc repro"]
+    assert "other version 1: its data is unknown" in found["not_reached"]  # type: ignore[operator]
     monkeypatch.undo()
     monkeypatch.chdir(repo)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -309,6 +334,90 @@ def test_models_made_from_them_are_told(repo: Path, monkeypatch: pytest.MonkeyPa
     again = receipt(repo)
     assert "MLflow could not be asked; the same command asks it again" in again["not_reached"]  # type: ignore[operator]
     assert again["models"] == found["models"]
+
+
+def test_without_a_store_models_are_not_said_to_be_none(
+    repo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    erase(NAME, yes=True)
+    found = receipt(repo)
+    assert found["models"] is None
+    assert erasure.NO_STORE in found["not_reached"]  # type: ignore[operator]
+    assert erasure.NO_STORE in capsys.readouterr().err
+
+
+def test_unread(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dvc gc` took away a version's list: nobody can say that they were not in it."""
+    first = git_text(repo, "show", "HEAD~1:data.dvc")
+    old = str(yaml.safe_load(first)["outs"][0]["md5"])
+    for folder in (repo / ".dvc" / "cache", repo.parent / "store"):
+        (folder / "files" / "md5" / old[:2] / old[2:]).unlink()
+
+    def made_from(data_md5: list[str], crops: list[str]) -> list[Descendant]:
+        return [Descendant("early", 1, ())] if old in data_md5 else []
+
+    monkeypatch.setattr(erasure, "store_exists", lambda: True)
+    monkeypatch.setattr(erasure, "made_from", made_from)
+    monkeypatch.setattr(erasure, "of_unknown_data", list)
+    text = erase(NAME, purge=True, yes=True)
+    assert f"early version 1, {erasure.ASSUMED}" in text
+    found = receipt(repo)
+    assert found["data_md5"]["unread"] == [old]  # type: ignore[index]
+    assert old not in found["data_md5"]["holding"]  # type: ignore[index]
+    assert found["models"] == []
+    assert [one["model"] for one in found["models_of_unread"]] == ["early"]  # type: ignore[attr-defined]
+    assert f"early version 1, {erasure.ASSUMED}" in found["retrain"]  # type: ignore[operator]
+    assert any(
+        line.startswith("earlier versions of data of which") for line in found["not_reached"]
+    )  # type: ignore[attr-defined]
+
+
+def test_outputs_of_unread_versions_are_told(repo: Path) -> None:
+    """The version that align was run on is nowhere, and the present one lacks the person."""
+    text = (repo / "dvc.lock").read_text()
+    gone = "f" * 32 + ".dir"
+    (repo / "dvc.lock").write_text(text.replace(md5_of(repo, "data"), gone))
+    shutil.rmtree(repo / ".dvc" / "cache" / "runs", ignore_errors=True)
+    commit(repo, "locked")
+    git(repo, "checkout", "--orphan", "alone")
+    commit(repo, "alone")
+    git(repo, "branch", "-D", "m")
+    git(repo, "reflog", "expire", "--expire=now", "--all")
+    found = json.loads(json.dumps(erase(NAME)))
+    for output in ("artifacts/align", "artifacts/train"):
+        assert f"not reached: {output}, {erasure.ASSUMED}" in found
+    erase(NAME, yes=True)
+    assert receipt(repo)["stage_outputs_of_unread"] == ["artifacts/align", "artifacts/train"]
+    assert (repo / "artifacts" / "align").exists()
+
+
+def test_other_places_are_told(repo: Path) -> None:
+    data = repo / "data"
+    (data / "expectations").mkdir()
+    (data / "expectations" / "train.json").write_text(json.dumps({"not": ["Ada_Ünal"]}))
+    (data / "expectations" / "verify.json").write_text(json.dumps({"not": ["Bo"]}))
+    (data / "notes.txt").write_text("We spoke\nto ADA UNAL herself.\n")
+    (data / "Ada_Ünal.txt").write_text("asked")
+    (data / "train" / "web" / "eyes.csv").write_text("1,2\n")
+    (data / "train" / "other" / "eyes.csv").write_text("1,2\n")
+    (data / "loose").mkdir()
+    (data / "loose" / "1.jpg").write_bytes(picture("loose"))
+    (repo / "raw").mkdir()
+    (repo / "raw" / "1.jpg").write_bytes(THEIRS[0])
+    (repo / ".gitignore").write_text("/data\n/artifacts\n/ready\n/raw\n")
+    dvc_add(repo, "raw", "data")
+    erase(NAME, yes=True)
+    found = receipt(repo)["not_reached"]
+    assert isinstance(found, list)
+    start = len(erasure.ALWAYS_OUT_OF_REACH) + 1  # and the store
+    assert found[start : start + 5] == [
+        "data (a file that is named after them), which names them: correct it by hand",
+        "data/expectations/train.json, which names them: correct it by hand",
+        "data/notes.txt, which names them: correct it by hand",
+        "data/train/web/eyes.csv, which is no part of the dataset: look whether it is about them",
+        "files in data/loose that are no text: 1",
+    ]
+    assert "raw.dvc: what DVC tracks there was not searched" in found
 
 
 def test_nobody_of_that_name_is_said_with_who_is_near(repo: Path) -> None:
@@ -322,9 +431,11 @@ def test_a_project_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     dataset(Path("data/train/web"), PHOTOS)
     (tmp_path / "artifacts" / "align").mkdir(parents=True)
-    text = erase(NAME, yes=True)
+    text = erase(NAME, yes=True, purge=True)
     assert "data is not tracked by DVC" in text
-    assert "artifacts/align" in text
+    line = "artifacts/align: without DVC nobody can tell from what it was made"
+    assert f"not reached: {line}" in text
+    assert line in receipt(tmp_path)["not_reached"]  # type: ignore[operator]
     assert holding(THEIRS, tmp_path) == []
     assert receipt(tmp_path)["state"] == "done"
     assert not (tmp_path / "mlflow.db").exists()
@@ -332,7 +443,7 @@ def test_a_project_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 KILLED = """
 import os
-from facewright.datasets import erasing
+from facewright.datasets import rewriting
 from facewright.erasure import erase
 
 def killed(source, target, **options):
@@ -340,7 +451,7 @@ def killed(source, target, **options):
     target.write_bytes(source.read_bytes()[:-1])
     os._exit(9)
 
-erasing._cut = killed
+rewriting._cut = killed
 erase("Ada_Ünal", yes=True)
 """
 
@@ -366,3 +477,20 @@ def test_a_set_that_would_be_empty_is_refused_before_anything_changes(repo: Path
     with pytest.raises(DatasetError, match="train/alone would have no image left"):
         erase(NAME, yes=True, purge=True)
     assert directory_digest(repo) == before
+
+
+def test_crops_that_name_them_go_whole(repo: Path) -> None:
+    """Of crops all objects are made from the person, not only the shards that hold them."""
+    folder = repo / "crops"
+    dataset(folder / "train", people(f"{NAME} Bo Cy Dan Ivo"))
+    stage = {"cmd": "cp -r crops artifacts/crops", "deps": ["seed"], "outs": ["artifacts/crops"]}
+    stages = yaml.safe_load((repo / "dvc.yaml").read_text())["stages"]
+    (repo / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages | {"crops": stage}}))
+    with Repo() as dvc:
+        dvc.reproduce()
+    manifest = file_digest(folder / "train" / "manifest.parquet")
+    shutil.rmtree(folder)
+    erase(NAME, yes=True, purge=True)
+    assert manifest in receipt(repo)["crops_sha256"]  # type: ignore[operator]
+    assert not (repo / "artifacts" / "crops").exists()
+    assert holding([picture("Ivo/0.jpg")], repo / ".dvc" / "cache") == []

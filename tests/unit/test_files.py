@@ -83,6 +83,40 @@ def test_a_full_disk_is_known_by_its_words_too() -> None:
         raise OSError(errno.EIO, "other")
 
 
+def test_a_path_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for output in (
+        tmp_path / "file" / "set",
+        tmp_path / "file" / "a" / "b",
+        tmp_path / ("A" * 300),
+    ):
+        with pytest.raises(StorageError, match=r"cannot be written .*: name another folder"):
+            fill(output)
+    with pytest.raises(StorageError, match="File exists"), storage_errors(Path("x")):
+        raise FileExistsError(errno.EEXIST, "there", "x")
+    assert names(tmp_path) == ["file"]
+
+
+def fill(output: Path) -> None:
+    with whole_directory(output) as folder:
+        (folder / "a").write_text("1")
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for output in ("", ".", "..", "/", "../here", str(tmp_path)):
+        with pytest.raises(StorageError, match="the folder that you are in, or holds it"):
+            fill(Path(output))
+    fill(Path("set"))
+    fill(Path("../other"))
+    fill(Path("../other/deep/.."))
+    assert names(tmp_path) == ["here", "other"]
+    assert names(tmp_path / "here") == ["set"]
+
+
 def test_json_refuses_what_is_no_number_and_keeps_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "metrics.json"
     write_json(file, {"b": 1, "a": 2})

@@ -7,30 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import (
-    MANIFEST_COLUMNS,
-    Dataset,
-    all_datasets,
-    end_of_tar,
-    member_header,
-)
-from facewright.datasets.shards import SHARD, Member, members, suffix_of
+from facewright.datasets.form import MANIFEST, MANIFEST_COLUMNS, Dataset, all_datasets
+from facewright.datasets.images import image_format
+from facewright.datasets.shards import Member, members, suffix_of
+from facewright.datasets.tars import SHARD, end_of_tar, member_header, shard_path
 from facewright.errors import DatasetError
 from facewright.progress import progress
 from facewright.workers import map_in_order, usable_cores, worker_pool
 
 CHUNK = 1 << 20  # bytes read at a time
 ALONE = 256 * 1024**2  # bytes below which starting processes takes longer than reading
-MAGIC = (
-    (b"\xff\xd8", "JPEG"),
-    (b"\x89PNG", "PNG"),
-    (b"RIFF", "WEBP"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-)
-Row = tuple[str, int, int, str]  # id, offset, length, sha256
-Task = tuple[Path, str, list[Row]]  # folder of the dataset, a shard, and its rows
+START = 12  # bytes by which an image's format is known
+ROWS = ["id", "offset", "length", "sha256"]  # of a shard, that a process reads
+Task = tuple[Path, str]  # folder of the dataset, and a shard
 
 
 def show_datasets(folder: Path) -> str:
@@ -102,7 +91,7 @@ def _aligned(lines: list[list[str]]) -> str:
 def _shard_sizes(dataset: Dataset) -> list[int]:
     shards = [name for name in dataset.manifest["shard"].unique() if name]
     try:
-        return [(dataset.root / shard).stat().st_size for shard in shards]
+        return [shard_path(dataset.root, shard).stat().st_size for shard in shards]
     except OSError as error:
         raise DatasetError(f"{error.filename} is missing: import or pull it again") from error
 
@@ -113,8 +102,7 @@ def _formats(root: Path, stored: pd.DataFrame) -> dict[str, int]:
     for shard, rows in stored.groupby("shard", sort=True):
         with (root / str(shard)).open("rb") as file:
             for offset in rows["offset"]:
-                start = os.pread(file.fileno(), 4, offset)
-                name = next((name for magic, name in MAGIC if start.startswith(magic)), "other")
+                name = image_format(os.pread(file.fileno(), START, offset)) or "other"
                 counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
@@ -147,9 +135,7 @@ def _known_shards(dataset: Dataset) -> list[str]:
 def _tasks(datasets: list[Dataset]) -> Iterator[Task]:
     for dataset in datasets:
         for shard in _known_shards(dataset):
-            rows = dataset.manifest[dataset.manifest["shard"] == shard]
-            columns = (rows[name].tolist() for name in ("id", "offset", "length", "sha256"))
-            yield dataset.root, shard, list(zip(*columns, strict=True))
+            yield dataset.root, shard
 
 
 def _checked(tasks: Iterator[Task], *, workers: int) -> Iterator[list[str]]:
@@ -157,13 +143,17 @@ def _checked(tasks: Iterator[Task], *, workers: int) -> Iterator[list[str]]:
         yield from map(_shard_faults, tasks)
         return
     with worker_pool("verify", workers=workers) as pool:
-        yield from map_in_order(pool, _shard_faults, tasks)
+        yield from map_in_order(pool, _shard_faults, tasks, ahead=2 * workers)
 
 
 def _table_faults(dataset: Dataset) -> list[str]:
     """What is wrong with manifest, pairs and names of files, before any shard is read."""
     root, rows = dataset.root, dataset.manifest
     faults = [f"{root}: two rows have the id {id!r}" for id in _twice(rows["id"])]
+    if "status" not in rows.columns:  # else they are crops, whose people validate may have moved
+        named_by = zip(rows["id"], rows["identity"], strict=True)
+        odd_ids = [(id, who) for id, who in named_by if not id.startswith(f"{who}/")]
+        faults += [f"{root}: the id {id!r} is not one of {who!r}" for id, who in odd_ids]
     bare = rows["shard"] == ""
     wrong = rows[bare & ((rows["length"] != 0) | (rows["sha256"] != ""))]
     faults += [f"{root}: {id!r} has bytes and no shard" for id in wrong["id"]]
@@ -190,9 +180,14 @@ def _twice(ids: "pd.Series[str]") -> list[str]:
 
 def _shard_faults(task: Task) -> list[str]:
     """What is wrong with one shard."""
-    root, shard, rows = task
+    root, shard = task
     path = root / shard
-    wanted = {offset: (id, length, digest) for id, offset, length, digest in rows}
+    # Only the rows of this shard: Parquet knows which parts of the manifest have them.
+    rows = pd.read_parquet(root / MANIFEST, columns=ROWS, filters=[("shard", "==", shard)])
+    columns = (rows[name].tolist() for name in ROWS)
+    wanted = {
+        offset: (id, length, digest) for id, offset, length, digest in zip(*columns, strict=True)
+    }
     faults = []
     if len(wanted) < len(rows):
         faults.append(f"{path}: {len(rows) - len(wanted)} rows have another row's offset")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facewright.datasets.form import open_dataset
+from facewright.datasets.tars import shard_path
 from facewright.errors import DatasetError
 
 MEMORY = 2 * 1024**3  # bytes of decoded crops that are kept
@@ -86,7 +87,7 @@ class Crops:
         with self._lock:
             if shard not in self._files:
                 try:
-                    self._files[shard] = os.open(self.root / shard, os.O_RDONLY)
+                    self._files[shard] = os.open(shard_path(self.root, shard), os.O_RDONLY)
                 except OSError as error:
                     raise DatasetError(
                         f"{self.root / shard} cannot be read: run align again"

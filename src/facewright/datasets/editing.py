@@ -1,24 +1,30 @@
 """New datasets from datasets: several joined, or a part of one. Every image keeps its bytes."""
 
-import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pandas.api.types import is_integer_dtype
 
 from facewright.datasets.form import (
+    MANIFEST,
     PAIR_COLUMNS,
     Dataset,
     DatasetWriter,
+    check_identity,
+    check_labels,
     check_output,
     joined_card,
     open_dataset,
 )
 from facewright.datasets.names import is_label
-from facewright.datasets.readers import checked_name
+from facewright.datasets.readers.annotations import PhotoNames, read_photo_names
 from facewright.datasets.readers.lfw import read_people
+from facewright.datasets.readers.text import csv_rows
 from facewright.datasets.shards import read_images
 from facewright.errors import DatasetError
 from facewright.files import whole_directory
@@ -36,7 +42,7 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
     columns dataset (name of the folder), from and to. Numbers that are no names (`0000045`) and
     stand in several datasets are several people: each becomes `DATASET-0000045`. An image whose id
     is taken becomes `IDENTITY/DATASET-STEM`, or `IDENTITY/DATASET-OLD-STEM` where the identity was
-    renamed. A column `dataset` says where each image was.
+    renamed. A column `merged_from` says where each image was.
     Pairs keep their folds.
 
     Raises:
@@ -60,7 +66,7 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
     taken: set[str] = set()
     tables, pairs, images = [], [], []
     for name, dataset in zip(names, datasets, strict=True):
-        table, ids = _renamed(dataset.manifest, dataset=name, renames=renames, taken=taken)
+        table, ids = _renamed(_rows(dataset), dataset=name, renames=renames, taken=taken)
         taken.update(table["id"])
         tables.append(table)
         images.append(read_images(dataset.root, dataset.manifest))
@@ -69,7 +75,8 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
             pairs.append(dataset.pairs[PAIR_COLUMNS].assign(**sides))
     joined = pd.concat(pairs, ignore_index=True) if pairs else None
     if joined is not None:
-        _check_labels(joined, tables)
+        of = {i: who for t in tables for i, who in zip(t["id"], t["identity"], strict=True)}
+        check_labels(joined, of.__getitem__, where=str(rename or "merge"))
     card = joined_card(
         [dataset.card for dataset in datasets], kind=kinds[0], name=output.resolve().name
     )
@@ -102,34 +109,33 @@ def _read_renames(path: Path, *, names: list[str], datasets: list[Dataset]) -> R
         for name, dataset in zip(names, datasets, strict=True)
     }
     renames: Renames = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            if next(reader, None) != RENAME_COLUMNS:
-                raise DatasetError(f"{path}: the first line must be {','.join(RENAME_COLUMNS)}")
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                if not row:
-                    continue
-                if len(row) != 3 or checked_name(row[2], source=where) != row[2] or not row[2]:
-                    raise DatasetError(f"{where}: {row} is not dataset, from, to: correct it")
-                dataset, old, new = row
-                if dataset not in known:
-                    raise DatasetError(
-                        f"{where}: {dataset!r} is none of {', '.join(names)}: correct the name"
-                    )
-                if old not in known[dataset]:
-                    raise DatasetError(
-                        f"{where}: {dataset} has no identity {old!r}: correct the name"
-                    )
-                if (dataset, old) in renames or "/" in new:
-                    raise DatasetError(
-                        f"{where}: {old!r} is renamed twice, or to a path: correct the line"
-                    )
-                renames[dataset, old] = new
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} cannot be read as CSV ({error}): check the file") from error
+    for where, row in csv_rows(path, RENAME_COLUMNS):
+        dataset, old, new = (row[name] for name in RENAME_COLUMNS)
+        check_identity(new, where=where)
+        if dataset not in known:
+            raise DatasetError(
+                f"{where}: {dataset!r} is none of {', '.join(names)}: correct the name"
+            )
+        if old not in known[dataset]:
+            raise DatasetError(f"{where}: {dataset} has no identity {old!r}: correct the name")
+        if (dataset, old) in renames:
+            raise DatasetError(f"{where}: {old!r} is renamed twice: remove one of the lines")
+        renames[dataset, old] = new
     return renames
+
+
+def _rows(dataset: Dataset) -> pd.DataFrame:
+    """The manifest; whole numbers with gaps are whole, and no fractions as pandas makes them."""
+    path, rows = dataset.root / MANIFEST, dataset.manifest
+    fields = [field for field in pq.read_schema(path) if pa.types.is_integer(field.type)]
+    gaps = [field.name for field in fields if not is_integer_dtype(rows[field.name])]
+    if not gaps:
+        return rows
+    whole = pd.read_parquet(path, columns=gaps, dtype_backend="numpy_nullable")
+    rows = rows.copy()
+    for name in gaps:
+        rows[name] = whole[name].array
+    return rows
 
 
 def _renamed(
@@ -153,21 +159,9 @@ def _renamed(
     if moved:
         say(f"merge: {moved} ids of {dataset} were taken; {dataset}- stands before their stems")
     table = manifest.drop(columns=list(STORED)).assign(id=ids, identity=identities)
-    if "dataset" not in table.columns:
-        table["dataset"] = dataset
+    if "merged_from" not in table.columns:
+        table["merged_from"] = dataset
     return table, dict(zip(manifest["id"], ids, strict=True))
-
-
-def _check_labels(pairs: pd.DataFrame, tables: list[pd.DataFrame]) -> None:
-    """A renaming may have made one person of two whom an impostor pair compares."""
-    identity = {id: name for t in tables for id, name in zip(t["id"], t["identity"], strict=True)}
-    same = pairs["a"].map(identity) == pairs["b"].map(identity)
-    if len(wrong := pairs[same != (pairs["label"] == 1)]):
-        first = wrong.iloc[0]
-        raise DatasetError(
-            f"merge: the pair {first['a']!r}, {first['b']!r} has label {first['label']}, and the "
-            f"identities say otherwise ({len(wrong)} such pairs): correct the file of renamings"
-        )
 
 
 def subset_dataset(
@@ -184,7 +178,7 @@ def subset_dataset(
 
     Args:
         people: a list of identities (see `readers.lfw.read_people`).
-        images: a list of ids, one a line.
+        images: a list of ids, or of paths in the source, with a suffix or without, one a line.
         min_images: identities with fewer images go.
         identities: this many stay: those whose names have the smallest sha256. No chance is
             involved, and when the dataset grows, most of the chosen stay chosen.
@@ -196,19 +190,24 @@ def subset_dataset(
         DatasetError: no condition, a list that names nothing here, nothing left, or an image that
             is not what its manifest says.
     """
-    conditions = (people, images, min_images, identities, per_identity)
-    if all(condition is None for condition in conditions):
+    numbers = (min_images, identities, per_identity)
+    if all(condition is None for condition in (people, images, *numbers)):
         raise DatasetError("subset of what? Give a list or a number: see `dataset subset --help`")
-    for number in conditions[2:]:
-        if number is not None and int(str(number)) < 1:
+    for number in numbers:
+        if number is not None and number < 1:
             raise DatasetError(f"subset: {number} leaves nothing: give a number of 1 or more")
     check_output(output, sources=[root])
     dataset = open_dataset(root)
-    rows = dataset.manifest
-    if people:
-        rows = rows[rows["identity"].isin(set(read_people(people)))]
+    rows = _rows(dataset)
     if images:
-        rows = rows[rows["id"].isin(_read_ids(images, known=set(dataset.manifest["id"])))]
+        photos = read_photo_names(images)
+        rows = rows[_listed(rows, photos)]
+        _tell(root, len(rows), of=len(photos), what=f"images on the list {images}")
+    if people:
+        listed = read_people(people)
+        there = set(dataset.manifest["identity"]) & set(listed)
+        _tell(root, len(there), of=len(listed), what=f"people on the list {people}")
+        rows = rows[rows["identity"].isin(there)]
     if min_images:
         rows = rows[rows.groupby("identity")["id"].transform("size") >= min_images]
     if identities:
@@ -237,16 +236,20 @@ def subset_dataset(
     return open_dataset(output)
 
 
-def _read_ids(path: Path, *, known: set[str]) -> set[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as text ({error}): check the path") from error
-    ids = [line.removesuffix("\r") for line in lines]
-    for number, id in enumerate(ids, start=1):
-        if id and id not in known:
-            raise DatasetError(f"{path}, line {number}: no image is named {id!r}: correct it")
-    return set(ids) - {""}
+def _listed(manifest: pd.DataFrame, photos: PhotoNames) -> list[bool]:
+    """Which rows are on the list, by id or by the path that the photo had in its source."""
+    ids = manifest["id"]
+    origins = manifest["origin"].fillna("") if "origin" in manifest.columns else ids
+    return [
+        photos.find(id, origin, "/".join(origin.split("/")[-2:])) is not None
+        for id, origin in zip(ids, origins, strict=True)
+    ]
+
+
+def _tell(root: Path, found: int, *, of: int, what: str) -> None:
+    if not found:
+        raise DatasetError(f"{root}: none of the {of} {what} is there: check the list")
+    say(f"subset {root}: {found} of the {of} {what} are there")
 
 
 def _order(name: str) -> str:
@@ -265,4 +268,6 @@ def _copy(
     rows = table.itertuples(index=False, name=None)
     both = zip(rows, images, strict=True)
     for row, (suffix, data) in progress(both, total=len(table), label=label):
-        writer.add(data=data, suffix=suffix, **dict(zip(columns, row, strict=True)))
+        stated = dict(zip(columns, row, strict=True))
+        id, identity = stated.pop("id"), stated.pop("identity")
+        writer.add(id=id, identity=identity, data=data, suffix=suffix, columns=stated)

@@ -1,23 +1,26 @@
-"""Find a person in every dataset below `data/`, and rewrite the datasets without them."""
+"""Find a person in every dataset below `data/`, and in the decisions of `cleaning.csv`.
+
+Datasets are known by their path below `data/`: `train/web` and `verify/web` are two.
+"""
 
 import csv
 import io
-import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import CARD, MANIFEST, PAIRS, Dataset, end_of_tar
+from facewright.datasets.decisions import CLEANING, Row, parse_rows, read_rows
+from facewright.datasets.form import Dataset
 from facewright.datasets.names import comparable, is_label
-from facewright.datasets.shards import Member, members, shard_path
+from facewright.datasets.validation.tables import merged_manifests
 from facewright.errors import DatasetError
-from facewright.files import storage_errors, whole_directory
+from facewright.files import storage_errors
 
-CLEANING = "cleaning.csv"
-CHUNK = 1 << 20  # bytes copied at a time
+TRAIN = "train"  # `cleaning.csv` is about the datasets in here alone
+
+Place = tuple[str, str]  # a dataset's path below `data/`, and an identity in it
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Person:
     """Everything by which a person is known; see `find_person`."""
 
     names: frozenset[str] = frozenset()  # comparable
-    labels: frozenset[tuple[str, str]] = frozenset()  # (dataset, identity)
-    images: frozenset[tuple[str, str]] = frozenset()  # (dataset, id)
+    labels: frozenset[Place] = frozenset()
+    images: frozenset[tuple[str, str]] = frozenset()  # (path of the dataset, id)
     photos: frozenset[str] = frozenset()  # sha256 of bytes
 
     def named(self, manifest: pd.DataFrame, *, dataset: str) -> "pd.Series[bool]":
@@ -34,11 +37,15 @@ class Person:
         rows = self._are_named(manifest["identity"])
         if "person" in manifest.columns:
             rows |= self._are_named(manifest["person"])
-        labels = {label for name, label in self.labels if name == dataset}
-        # Crops of several datasets carry the name of theirs.
-        labels |= {f"{name}/{label}" for name, label in self.labels}
+        labels = {label for path, label in self.labels if path == dataset}
+        # Crops of all datasets in `train` stand in one of that name, and carry the name of theirs.
+        labels |= {
+            f"{path.rpartition('/')[2]}/{label}"
+            for path, label in self.labels
+            if path.startswith(f"{dataset}/")
+        }
         rows |= manifest["identity"].isin(labels)
-        images = {id for name, id in self.images if name == dataset}
+        images = {id for path, id in self.images if path == dataset}
         return rows | manifest["id"].isin(images)
 
     def rows(self, manifest: pd.DataFrame, *, dataset: str) -> "pd.Series[bool]":
@@ -48,6 +55,16 @@ class Person:
             if column in manifest.columns:
                 rows |= manifest[column].isin(self.photos)
         return rows
+
+    def is_one_of(self, places: Collection[Place]) -> bool:
+        """Whether one of the identities is this person's."""
+        return any(place in self.labels or comparable(place[1]) in self.names for place in places)
+
+    def called(self, places: Collection[Place]) -> "Person":
+        """The person, known by these identities too."""
+        labels = {place for place in places if is_label(place[1])}
+        names = {comparable(identity) for _, identity in places if not is_label(identity)}
+        return replace(self, names=self.names | names, labels=self.labels | labels)
 
     def _are_named(self, column: "pd.Series[str]") -> "pd.Series[bool]":
         values = column.dropna().unique()
@@ -82,14 +99,88 @@ class Found:
         return {str(name): int(count) for name, count in sorted(counts.items())}
 
 
-def parse_person(identity: str) -> Person:
+@dataclass(frozen=True)
+class Decisions:
+    """What `cleaning.csv` decides, and which identities the names in it mean."""
+
+    path: Path
+    rows: list[Row]
+    table: dict[Place, str]  # what the table of all training sets calls an identity
+    places: dict[str, set[Place]]  # and the identities that it calls so
+
+    def stated(self, row: Row, identity: str) -> set[Place]:
+        """The identities that are decided on as `identity` of the row's dataset."""
+        place = (f"{TRAIN}/{row.dataset}", identity)
+        return self.places.get(self.table.get(place, ""), {place})
+
+    def target(self, row: Row) -> set[Place]:
+        """The identities that `to` means: as that table names them, or that manifest."""
+        if row.to in self.places:
+            return self.places[row.to]
+        dataset, _, label = row.to.partition("/")
+        apart = {(f"{TRAIN}/{dataset}", label)} if is_label(label) else set()
+        return self.stated(row, row.to) | apart
+
+    def name(self, row: Row, person: Person, *, images: Collection[tuple[str, str]]) -> bool:
+        """Whether a row names the person, or one of the `images` (path of the dataset, id)."""
+        if (f"{TRAIN}/{row.dataset}", row.id) in images:
+            return True
+        named = {identity for identity in (row.identity, row.id.rpartition("/")[0]) if identity}
+        places = {place for identity in named for place in self.stated(row, identity)}
+        return person.is_one_of(places | (self.target(row) if row.to else set()))
+
+    def text_names(self, text: str, person: Person, *, images: Collection[tuple[str, str]]) -> bool:
+        """The same for any row of the text of an earlier `cleaning.csv`."""
+        try:
+            rows = parse_rows(text, where=CLEANING)
+        except DatasetError:
+            return _cells_name(text, person)
+        return any(self.name(row, person, images=images) for row in rows)
+
+
+def _cells_name(text: str, person: Person) -> bool:
+    """Whether a line of what is no table of decisions has a cell that names the person."""
+    known = {(path.rpartition("/")[2], label) for path, label in person.labels}
+    for cells in csv.reader(io.StringIO(text, newline="")):
+        parts = {*cells, *(cell.rpartition("/")[0] for cell in cells)}
+        if any(comparable(part) in person.names for part in parts):
+            return True
+        if any(f"{name}/{label}" in parts or {name, label} <= parts for name, label in known):
+            return True
+    return False
+
+
+def dataset_path(data: Path, dataset: Dataset) -> str:
+    """By what a dataset is known here; empty where `data` itself is the dataset."""
+    path = dataset.root.relative_to(data).as_posix()
+    return "" if path == "." else path
+
+
+def parse_person(identity: str, *, data: Path, known: Collection[str]) -> Person:
     """The person whom a user names: a name, or `DATASET/NUMBER` where identities are numbers.
 
+    `known`: the paths of datasets below `data`; DATASET is such a path, or its last part.
+
     Raises:
-        DatasetError: a number without its dataset.
+        DatasetError: a number without its dataset, or of one of several that are named alike.
     """
-    dataset, slash, label = identity.partition("/")
-    if slash and is_label(label):
+    fits: dict[str, Place] = {}
+    for path in sorted(known):
+        for spelling in {path or data.resolve().name, path.rpartition("/")[2]} - {""}:
+            label = identity.removeprefix(f"{spelling}/")
+            if label != identity and is_label(label):
+                fits[path] = (path, label)
+                if spelling == path:  # in full
+                    return Person(labels=frozenset({(path, label)}))
+    if len(fits) > 1:
+        raise DatasetError(
+            f"{identity!r} may be of {' or '.join(fits)}, and another person in each: say whose, "
+            f"as in --identity {'/'.join(next(iter(fits.values())))}"
+        )
+    if fits:
+        return Person(labels=frozenset(fits.values()))
+    dataset, slash, label = identity.rpartition("/")
+    if slash and is_label(label):  # of a dataset that is there no more
         return Person(labels=frozenset({(dataset, label)}))
     if is_label(identity):
         raise DatasetError(
@@ -99,51 +190,59 @@ def parse_person(identity: str) -> Person:
     return Person(names=frozenset({comparable(identity)}))
 
 
-def find_person(data: Path, person: Person, *, datasets: Sequence[Dataset]) -> Person:
+def read_decisions(data: Path, *, datasets: Sequence[Dataset]) -> Decisions:
+    """The decisions in `data`, where names mean what they mean to validation.
+
+    Raises:
+        DatasetError: `cleaning.csv` is no table of decisions.
+    """
+    # One row per identity says as much about names as all of them.
+    train = [
+        replace(d, manifest=d.manifest[["id", "identity", "shard"]].drop_duplicates("identity"))
+        for d in datasets
+        if d.root.parent == data / TRAIN
+    ]
+    table: dict[Place, str] = {}
+    places: dict[str, set[Place]] = {}
+    if train:
+        columns = ["dataset", "stated_identity", "identity"]
+        merged = merged_manifests(train, data=data)[columns]
+        for dataset, stated, name in merged.itertuples(index=False):
+            table[f"{TRAIN}/{dataset}", stated] = name
+            places.setdefault(name, set()).add((f"{TRAIN}/{dataset}", stated))
+    path = data / CLEANING
+    return Decisions(path=path, rows=read_rows(path), table=table, places=places)
+
+
+def find_person(
+    data: Path, person: Person, *, datasets: Sequence[Dataset], decisions: Decisions
+) -> Person:
     """`person` with the other names under which `datasets` (all below `data`) know them.
 
     A name finds every identity that is spelt alike (see `names.comparable`) and every row whose
     `person` is; the rows of a number lead to its `person`, and so to other datasets. What
     `cleaning.csv` calls the same person (merge), or a photo of theirs (relabel), counts too.
     """
-    known = {(d.root.name, i) for d in datasets for i in d.manifest["identity"].unique()}
     while True:
         before = person
         # A single photo that is theirs says nothing about whose folder it lies in.
         known_as = replace(person, images=frozenset())
         for dataset in datasets:
-            rows = dataset.manifest[known_as.named(dataset.manifest, dataset=dataset.root.name)]
-            for identity in rows["identity"].unique():
-                person = _called(person, identity, dataset.root.name)
+            path = dataset_path(data, dataset)
+            rows = dataset.manifest[known_as.named(dataset.manifest, dataset=path)]
+            names = list(rows["identity"].unique())
             if "person" in rows.columns:
-                for name in rows["person"].dropna().unique():
-                    person = _called(person, str(name), dataset.root.name)
-        for row in _read_cleaning(data / CLEANING):
-            name, other = row["identity"], _placed(row["to"], row["dataset"], known)
-            if row["action"] == "relabel" and _is(person, *other):
-                person = replace(person, images=person.images | {(row["dataset"], row["id"])})
-            if row["action"] == "merge" and _is(person, row["dataset"], name):
-                person = _called(person, other[1], other[0])
-            elif row["action"] == "merge" and _is(person, *other):
-                person = _called(person, name, row["dataset"])
+                names += list(rows["person"].dropna().unique())
+            person = person.called([(path, str(name)) for name in names])
+        for row in decisions.rows:
+            if row.action == "relabel" and person.is_one_of(decisions.target(row)):
+                image = (f"{TRAIN}/{row.dataset}", row.id)
+                person = replace(person, images=person.images | {image})
+            if row.action == "merge":
+                both = decisions.stated(row, row.identity) | decisions.target(row)
+                person = person.called(both) if person.is_one_of(both) else person
         if person == before:
             return person
-
-
-def _called(person: Person, identity: str, dataset: str) -> Person:
-    if is_label(identity):
-        return replace(person, labels=person.labels | {(dataset, identity)})
-    return replace(person, names=person.names | {comparable(identity)})
-
-
-def _is(person: Person, dataset: str, identity: str) -> bool:
-    return (dataset, identity) in person.labels or comparable(identity) in person.names
-
-
-def _placed(name: str, dataset: str, known: set[tuple[str, str]]) -> tuple[str, str]:
-    """`to` of a decision as (dataset, identity): it may be written `DATASET/NUMBER`."""
-    first, _, label = name.partition("/")
-    return (first, label) if (first, label) in known and is_label(label) else (dataset, name)
 
 
 def find_rows(data: Path, person: Person, *, datasets: Sequence[Dataset]) -> list[Found]:
@@ -154,10 +253,11 @@ def find_rows(data: Path, person: Person, *, datasets: Sequence[Dataset]) -> lis
     """
     found = []
     for dataset in datasets:
-        gone = person.rows(dataset.manifest, dataset=dataset.root.name)
+        name = dataset_path(data, dataset)
+        gone = person.rows(dataset.manifest, dataset=name)
         if not gone.any():
             continue
-        if dataset.root.resolve() != data.resolve() / dataset.root.relative_to(data):
+        if dataset.root.resolve() != data.resolve() / name:
             raise DatasetError(
                 f"{dataset.root} is a link to {dataset.root.resolve()}: put the dataset itself "
                 "there, so that nothing stays behind"
@@ -166,7 +266,6 @@ def find_rows(data: Path, person: Person, *, datasets: Sequence[Dataset]) -> lis
         pairs = pd.Series(dtype=bool)
         if dataset.pairs is not None:
             pairs = dataset.pairs["a"].isin(ids) | dataset.pairs["b"].isin(ids)
-        name = dataset.root.relative_to(data).as_posix()
         found.append(Found(dataset=dataset, name=name, gone=gone, gone_pairs=pairs))
     return found
 
@@ -182,155 +281,34 @@ def check_rest(found: Sequence[Found]) -> None:
             )
 
 
-def rewrite_dataset(found: Found) -> None:
-    """Replace the dataset by one without the rows and pairs that go.
-
-    Only shards that hold them are written anew; all others become further links to the same bytes.
-    No file is ever written in place, since it may be a link into DVC's cache.
-    """
-    root, kept = found.dataset.root, found.dataset.manifest[~found.gone].copy()
-    with whole_directory(root) as folder:
-        for file in sorted(root.rglob("*")):
-            inside = file.relative_to(root)
-            if (
-                file.is_file()
-                and inside.parts[0] != "shards"
-                and file.name not in (MANIFEST, PAIRS)
-            ):
-                _link(file, folder / inside)
-        touched = set(found.shards)
-        for shard in kept["shard"].unique():
-            if not shard:
-                continue
-            path = shard_path(root, shard)
-            if shard not in touched:
-                _link(path, folder / shard)
-                continue
-            rows = kept["shard"] == shard
-            moved = _cut(path, folder / shard, keep=set(kept.loc[rows, "offset"]))
-            kept.loc[rows, "offset"] = kept.loc[rows, "offset"].map(moved)
-        if found.dataset.pairs is not None:
-            found.dataset.pairs[~found.gone_pairs].to_parquet(folder / PAIRS, index=False)
-        kept.to_parquet(folder / MANIFEST, index=False)
+def cleaning_lines(decisions: Decisions, person: Person, found: Sequence[Found]) -> set[int]:
+    """The lines of `cleaning.csv` that name the person, an image or an identity that goes."""
+    images: set[tuple[str, str]] = set()
+    vanished: set[Place] = set()  # others' identities, of whom only these photos were there
+    for one in found:
+        manifest = one.dataset.manifest
+        images |= {(one.name, id) for id in manifest.loc[one.gone, "id"]}
+        left = set(manifest.loc[~one.gone, "identity"])
+        vanished |= {(one.name, identity) for identity in one.identities if identity not in left}
+    lines = set()
+    for row in decisions.rows:
+        own = {(f"{TRAIN}/{row.dataset}", row.identity)}
+        places = own | (decisions.target(row) if row.to else set())
+        if places & vanished or decisions.name(row, person, images=images):
+            lines.add(row.line)
+    return lines
 
 
-def _link(source: Path, target: Path) -> None:
-    """One more name for the same bytes; a copy where the file system cannot."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _cut(source: Path, target: Path, *, keep: set[int]) -> dict[int, int]:
-    """Copy the members whose bytes lie at the offsets `keep`; returns new offsets by old ones."""
-    wanted: list[Member] = [member for member in members(source) if member.offset in keep]
-    if len(wanted) < len(keep):
-        raise DatasetError(
-            f"{source} lacks {len(keep) - len(wanted)} images of the manifest: import or pull it "
-            "again before anything is erased"
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    moved = {}
-    with source.open("rb") as old, target.open("wb") as new:
-        for member in wanted:
-            moved[member.offset] = new.tell() + member.offset - member.start
-            old.seek(member.start)
-            left = member.end - member.start
-            while left and (part := old.read(min(left, CHUNK))):
-                new.write(part)
-                left -= len(part)
-        new.write(end_of_tar(new.tell()))
-    return moved
-
-
-def cleaning_rows(data: Path, person: Person, found: Sequence[Found]) -> int:
-    """How many rows of `cleaning.csv` name the person or an image that goes."""
-    goes = _goes(person, found)
-    return sum(map(goes, _read_cleaning(data / CLEANING)))
-
-
-def rewrite_cleaning(data: Path, person: Person, found: Sequence[Found]) -> None:
-    """Drop those rows; the file is left alone where there are none."""
-    path = data / CLEANING
-    rows = _read_cleaning(path)
-    goes = _goes(person, found)
-    kept = [row for row in rows if not goes(row)]
-    if len(kept) == len(rows):
+def rewrite_cleaning(decisions: Decisions, lines: Collection[int]) -> None:
+    """Drop those lines; the file is left alone where there are none."""
+    if not lines:
         return
+    path = decisions.path
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(kept)
-    with storage_errors(path):
+    writer = csv.writer(text, lineterminator="\n")
+    with storage_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        writer.writerows(cells for cells in reader if cells and reader.line_num not in lines)
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text(text.getvalue(), encoding="utf-8")
         partial.replace(path)
-
-
-def _goes(person: Person, found: Sequence[Found]) -> Callable[[dict[str, str]], bool]:
-    ids: set[tuple[str, str]] = set()
-    people: set[tuple[str, str]] = set()
-    for one in found:
-        dataset, manifest = one.dataset.root.name, one.dataset.manifest
-        ids |= {(dataset, id) for id in manifest.loc[one.gone, "id"]}
-        left = set(manifest.loc[~one.gone, "identity"])
-        people |= {(dataset, name) for name in one.identities if name not in left}
-
-    def goes(row: dict[str, str]) -> bool:
-        if (row["dataset"], row["id"]) in ids:
-            return True
-        named = [row["identity"], row["id"].rpartition("/")[0]]
-        if any(_is(person, row["dataset"], name) for name in named):
-            return True
-        places = {_placed(name, row["dataset"], people) for name in (*named, row["to"])}
-        return bool(places & people) or any(_is(person, *place) for place in places)
-
-    return goes
-
-
-def names_person(text: str, person: Person) -> bool:
-    """Whether the text of a `cleaning.csv` has a cell that names the person."""
-    for row in csv.reader(io.StringIO(text)):
-        for cell in row:
-            labels = {f"{dataset}/{label}" for dataset, label in person.labels}
-            parts = [cell, cell.rpartition("/")[0]]
-            if cell in labels or any(comparable(part) in person.names for part in parts):
-                return True
-    return False
-
-
-def _read_cleaning(path: Path) -> list[dict[str, str]]:
-    """The rows, with every column that is asked for; none without a file."""
-    if not path.exists():
-        return []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
-    needed = {"action", "dataset", "id", "identity", "to"}
-    for number, row in enumerate(rows, start=2):
-        if not needed <= set(row) or None in row or None in row.values():
-            raise DatasetError(f"{path}, row {number}: not in the form that `validate` reads")
-    return rows
-
-
-def recover(data: Path, *, clean: bool) -> None:
-    """Finish what was killed between two renames; with `clean`, remove what it left behind.
-
-    `.NAME.partial` and `.NAME.replaced` (see `files.whole_directory`) hold photos too.
-    """
-    for replaced in [*data.glob(".*.replaced"), *data.glob("*/.*.replaced")]:
-        path = replaced.with_name(replaced.name.removeprefix(".").removesuffix(".replaced"))
-        if not path.exists() and (replaced / CARD).exists():
-            replaced.rename(path)
-    if not clean:
-        return
-    for kind in ("partial", "replaced"):
-        for left in [*data.glob(f".*.{kind}"), *data.glob(f"*/.*.{kind}")]:
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left)
-            else:
-                left.unlink()

@@ -6,31 +6,37 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from facewright.datasets.form import open_dataset
+from facewright.datasets.form import MANIFEST, RESERVED, open_dataset
 from facewright.datasets.readers import checked_name
 from facewright.datasets.shards import read_images
 from facewright.errors import DatasetError
-from facewright.files import whole_directory, write_yaml
+from facewright.files import storage_errors, whole_directory, write_yaml
 from facewright.progress import progress, say
 
-PAIRS = "pairs.tsv"
-CARD = "card.yaml"
+EXPORTED_PAIRS = "pairs.tsv"
+EXPORTED_CARD = "card.yaml"
+LIST = "list.parquet"
 
 
 def export_dataset(root: Path, output: Path) -> int:
     """Write the images of the dataset `root` to `output/IDENTITY/NAME.ext`; returns their number.
 
-    `import_dataset(output, …, pairs=output/pairs.tsv)` makes the same ids, bytes and pairs again.
-    The card is kept beside them as `card.yaml`, to be read by people; the manifest's other columns
-    stay behind. Rows without a picture are left out, and counted aloud.
+    `import_dataset(output, …, pairs=output/pairs.tsv)` makes the same ids, bytes and pairs again;
+    `import_dataset(output/list.parquet, …)` does so too, and brings back the columns that a source
+    may have. The card is kept beside them as `card.yaml`, to be read by people. Rows without a
+    picture are left out, and counted aloud.
 
     Raises:
         DatasetError: `output` is there and not empty, a name leads outside it or is taken twice, a
             picture is not what the manifest says, or pairs cannot be written as lines.
     """
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise DatasetError(f"{output} is there: name a new folder")
+    with storage_errors(output):
+        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+            raise DatasetError(f"{output} is there: name a new folder")
     dataset = open_dataset(root)
     if output.resolve().is_relative_to(root.resolve()):
         raise DatasetError(f"{output} lies in the dataset {root}: name a folder elsewhere")
@@ -46,11 +52,24 @@ def export_dataset(root: Path, output: Path) -> int:
             paths[id] = _path(id, identity, suffix=_suffix(origin, suffix), source=str(root))
             _write(folder / paths[id], data or b"", id=id, source=str(root))
         if dataset.pairs is not None:
-            _write_pairs(folder / PAIRS, dataset.pairs, paths, source=str(root))
-        write_yaml(folder / CARD, asdict(dataset.card))
+            _write_pairs(folder / EXPORTED_PAIRS, dataset.pairs, paths, source=str(root))
+        _write_list(folder / LIST, root, paths)
+        write_yaml(folder / EXPORTED_CARD, asdict(dataset.card))
     if bare := len(dataset.manifest) - len(rows):
         say(f"export {root}: {bare} rows without a picture left out")
     return len(rows)
+
+
+def _write_list(path: Path, root: Path, paths: dict[str, str]) -> None:
+    """As `readers.listing` reads it. Arrow keeps the columns' types, as pandas would not."""
+    rows = pq.read_table(root / MANIFEST)
+    rows = rows.filter(pc.not_equal(rows["shard"], ""))
+    left = RESERVED - {"identity"}
+    if "photo_sha256" in rows.column_names:
+        left |= {"landmarks"}  # of a crop, and they lie in the photo it was cut from
+    listed = pa.array([paths[id] for id in rows["id"].to_pylist()], pa.string())
+    more = {name: rows[name] for name in rows.column_names if name not in left | {"path"}}
+    pq.write_table(pa.table({"path": listed} | more), path)
 
 
 def _suffix(origin: object, stored: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from facewright.datasets.readers.s3 import explain_s3
 from facewright.errors import DatasetError
 from facewright.files import whole_directory
 from facewright.progress import say
@@ -98,7 +99,7 @@ def _dvc_errors(where: str, *, files: Any = None) -> Iterator[None]:
             raise
         lost = files is not None and isinstance(error, (FileNotFoundError, DataIndexDirError))
         # DVC takes a bucket that is not there for an empty one.
-        if why := _explain_s3((lost and _ask(files)) or error):
+        if why := explain_s3((lost and _ask(files)) or error, silent=(aiohttp.ClientError,)):
             raise DatasetError(
                 f"{where}: data/ cannot be fetched from {_remote_of(files)}: {why}"
             ) from error
@@ -112,43 +113,6 @@ def _dvc_errors(where: str, *, files: Any = None) -> Iterator[None]:
             f"{where}: data/ cannot be fetched ({error.__cause__ or error}): check the repository, "
             "the revision and its DVC remote"
         ) from error
-
-
-def _explain_s3(error: BaseException) -> str | None:
-    """What an error of the S3 client, or one raised from it, means; None for any other."""
-    import aiohttp
-    from botocore import exceptions as boto  # type: ignore[import-untyped]
-
-    for cause in _causes(error):
-        if isinstance(cause, (boto.NoCredentialsError, boto.PartialCredentialsError)):
-            return (
-                "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-                "AWS_PROFILE"
-            )
-        if isinstance(cause, boto.ClientError):
-            code = str(cause.response.get("Error", {}).get("Code", ""))
-            status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if code == "NoSuchBucket":
-                return "there is no such bucket: create it, or correct its name"
-            if status in (401, 403):
-                return (
-                    f"the server refuses these credentials ({code}): check the access key and its "
-                    "secret, that they may read and write the bucket, and this machine's clock"
-                )
-            if status is not None and status >= 500:
-                return f"the server is in trouble ({code or status}): run it again"
-        if isinstance(cause, (boto.HTTPClientError, boto.ConnectionError, aiohttp.ClientError)):
-            return (
-                f"the server does not answer ({type(cause).__name__}): check that it runs and the "
-                "endpoint's URL, and run it again"
-            )
-    return None
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _ask(files: Any) -> Exception | None:

@@ -13,6 +13,7 @@ A manifest may have more columns, each only where its source states it:
                 the picture, px from the centre of the first pixel of the upright picture
     aligned     true for a picture that is a 112 px crop on the ArcFace template already
     source      what the photo was taken from: a site, a film, a camera
+    merged_from the dataset that it was in before `dataset merge`
     and any column that a list of paths brings, as it stands there
 
 The same input gives the same bytes: members carry no times or owners, the order is the writer's.
@@ -21,8 +22,10 @@ the shards.
 """
 
 import hashlib
+import os
+import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +36,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from facewright.datasets.columns import check_values, stored
+from facewright.datasets.tars import end_of_tar, member_header, member_name, shard_path
 from facewright.errors import DatasetError
-from facewright.files import file_digest, write_yaml
+from facewright.files import file_digest, storage_errors, write_yaml
 
 SHARD_BYTES = 256 * 1024 * 1024
 BUFFER = 1024 * 1024  # bytes gathered before a write
@@ -44,6 +49,19 @@ MANIFEST = "manifest.parquet"
 PAIRS = "pairs.parquet"
 MANIFEST_COLUMNS = ["id", "identity", "shard", "offset", "length", "sha256"]
 PAIR_COLUMNS = ["fold", "label", "a", "b"]
+FOLDS = 10  # of a protocol that states none
+# Columns that a source may not bring: import, validate and align state them.
+RESERVED = frozenset(
+    (
+        *MANIFEST_COLUMNS,
+        *("width", "height", "origin", "dataset", "status", "reason"),
+        *("own_id", "stated_identity", "person_name", "only_labels", "cleaned"),
+        *("names", "earlier_copies", "identity_in_verify", "content_in_verify", "near_in_verify"),
+        *("decodable", "animated", "side", "aspect", "sharpness", "brightness", "colour"),
+        *("hashed", "hash", "score", "quality", "box", "photo_sha256"),
+    )
+)
+_NO_FOLDER = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 @dataclass(frozen=True)
@@ -77,13 +95,15 @@ def open_dataset(root: Path) -> Dataset:
     """Open the dataset folder `root`.
 
     Raises:
-        DatasetError: a part of the form is missing or cannot be read.
+        DatasetError: a part of the form is missing or cannot be read, or a value that everything
+            relies on is of another kind.
     """
     try:
         values = yaml.safe_load((root / CARD).read_text(encoding="utf-8"))
         names = {f.name for f in fields(DatasetCard)}
         if not isinstance(values, dict) or set(values) != names:
             raise DatasetError(f"{root / CARD}: its keys must be {', '.join(sorted(names))}")
+        card = DatasetCard(**{key: _card_text(root, key, values[key]) for key in values})
         manifest = pd.read_parquet(root / MANIFEST)
         pairs = pd.read_parquet(root / PAIRS) if (root / PAIRS).exists() else None
     except FileNotFoundError as error:
@@ -93,10 +113,20 @@ def open_dataset(root: Path) -> Dataset:
         ) from error
     except (yaml.YAMLError, OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise DatasetError(f"{root} cannot be read ({error}): import it again") from error
-    absent = [name for name in MANIFEST_COLUMNS if name not in manifest.columns]
-    if absent:
-        raise DatasetError(f"{root / MANIFEST} lacks {', '.join(absent)}: import it again")
-    return Dataset(root=root, card=DatasetCard(**values), manifest=manifest, pairs=pairs)
+    text, whole = ("id", "identity", "shard", "sha256"), ("offset", "length")
+    check_values(manifest, path=root / MANIFEST, text=text, whole=whole)
+    if pairs is not None:
+        check_values(pairs, path=root / PAIRS, text=("a", "b"), whole=("fold", "label"))
+    return Dataset(root=root, card=card, manifest=manifest, pairs=pairs)
+
+
+def _card_text(root: Path, key: str, value: object) -> str:
+    """A value of a card, which people may edit by hand."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DatasetError(f"{root / CARD}: {key} must be text: put it into quotes")
+    return value
 
 
 def find_datasets(folder: Path) -> list[Dataset]:
@@ -154,11 +184,12 @@ def joined_card(
 
 def check_output(output: Path, *, sources: Sequence[Path]) -> None:
     """Refuse to replace anything but a dataset, and a folder that holds or lies in a source."""
-    empty = output.is_dir() and not any(output.iterdir())
-    if output.exists() and not empty and not (output / CARD).exists():
-        raise DatasetError(
-            f"{output} is there and is no dataset: name a new folder, such as {output}/NAME"
-        )
+    with storage_errors(output):
+        empty = output.is_dir() and not any(output.iterdir())
+        if output.exists() and not empty and not (output / CARD).exists():
+            raise DatasetError(
+                f"{output} is there and is no dataset: name a new folder, such as {output}/NAME"
+            )
     outside = output.resolve()
     for source in sources:
         inside = source.resolve()
@@ -167,15 +198,24 @@ def check_output(output: Path, *, sources: Sequence[Path]) -> None:
 
 
 def read_bytes(root: Path, *, shard: str, offset: int, length: int) -> bytes:
-    """The bytes of one image: `length` bytes at `offset` of the tar `root/shard`."""
+    """The bytes of one image: `length` bytes at `offset` of the tar `root/shard`.
+
+    Folders may stand before the shard's own name, as in the tables of validate:
+    `train/NAME/shards/00000.tar`.
+    """
+    above, _, name = shard.rpartition("shards/")
+    path = shard_path(root / above, f"shards/{name}")
+    if above.startswith("/") or ".." in above.split("/"):
+        raise DatasetError(f"{root}: {shard!r} leads outside: import or pull the dataset again")
     try:
-        with (root / shard).open("rb") as file:
-            file.seek(offset)
-            data = file.read(length)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            # The length is checked first: a damaged manifest may ask for any amount of memory.
+            data = os.pread(file.fileno(), length, offset) if offset + length <= size else b""
     except OSError as error:
-        raise DatasetError(f"{root / shard} cannot be read: import or pull it again") from error
+        raise DatasetError(f"{path} cannot be read: import or pull it again") from error
     if len(data) != length:
-        raise DatasetError(f"{root / shard} is cut short at byte {offset}: import or pull it again")
+        raise DatasetError(f"{path} is cut short at byte {offset}: import or pull it again")
     return data
 
 
@@ -190,10 +230,10 @@ class DatasetWriter:
         self.root = root
         self._shard_bytes = shard_bytes
         self._columns: dict[str, list[Any]] = {}
+        self._kinds: dict[str, str] = {}  # by column
         self._rows = 0
-        self._parts: list[
-            Path
-        ] = []  # rows set aside, so that the memory holds the same at any size
+        # Rows set aside, so that the memory holds the same at any size.
+        self._parts: list[Path] = []
         self._tar: IO[bytes] | None = None
         self._shard = ""
         self._shards = 0
@@ -212,9 +252,15 @@ class DatasetWriter:
         self._close_shard()
 
     def add(
-        self, *, id: str, identity: str, data: bytes | None, suffix: str = "", **columns: Any
+        self,
+        *,
+        id: str,
+        identity: str,
+        data: bytes | None,
+        suffix: str = "",
+        columns: Mapping[str, Any] | None = None,
     ) -> str:
-        """Append one image. `suffix` starts with a dot; `columns` become manifest columns.
+        """Append one image. `suffix` starts with a dot; `columns` are more for the manifest.
 
         Returns the bytes' sha256, empty without bytes.
         """
@@ -225,7 +271,7 @@ class DatasetWriter:
             shard, offset = self._append(member_name(id, suffix), data)
             digest = hashlib.sha256(data).hexdigest()
             row |= {"shard": shard, "offset": offset, "length": len(data), "sha256": digest}
-        row |= columns
+        row |= columns or {}
         waiting = len(self._columns["id"]) if self._columns else 0
         for name in row:  # in this order: that of a set changes with the process
             if name not in self._columns:
@@ -239,10 +285,11 @@ class DatasetWriter:
 
     def _set_aside(self) -> None:
         part = self.root / f".rows-{len(self._parts):05d}.parquet"
-        # from_pandas: what is not a number is missing.
-        columns = {
-            name: pa.array(values, from_pandas=True) for name, values in self._columns.items()
-        }
+        columns = {}
+        for name, values in self._columns.items():
+            columns[name], self._kinds[name] = stored(
+                name, values, before=self._kinds.get(name, "")
+            )
         pq.write_table(pa.table(columns), part)
         self._parts.append(part)
         self._columns = {}
@@ -262,6 +309,13 @@ class DatasetWriter:
                         rows = rows.append_column(name, pa.nulls(len(rows)))
                 manifest.write_table(rows.select(schema.names).cast(schema))
                 part.unlink()
+
+    def _two_of(self, id: str, *, source: str) -> DatasetError:
+        """Why one id twice is refused; with both files, where it is known what they were."""
+        rows = pd.read_parquet(self.root / MANIFEST, filters=[("id", "==", id)])
+        origins = rows["origin"].dropna() if "origin" in rows else ()
+        files = f" ({' and '.join(map(repr, origins[:2]))})" if len(origins) > 1 else ""
+        return DatasetError(f"{source}: two images are named {id!r}{files}: rename one of them")
 
     def _append(self, name: str, data: bytes) -> tuple[str, int]:
         header = member_header(name, len(data))
@@ -287,8 +341,8 @@ class DatasetWriter:
         """Write manifest, pairs and card; call it once, last.
 
         Raises:
-            DatasetError: no image was added, two have one id, or a pair names an image that is
-                not there.
+            DatasetError: no image was added, two have one id, a pair names an image that is not
+                there, or a column holds values of several kinds.
         """
         self._close_shard()
         if not self._rows:
@@ -296,39 +350,11 @@ class DatasetWriter:
         self._write_manifest()
         ids = pd.read_parquet(self.root / MANIFEST, columns=["id"])["id"]
         if (twice := ids[ids.duplicated()]).size:
-            raise DatasetError(
-                f"{card['source']}: two images are named {twice.iloc[0]!r}: rename one of them"
-            )
+            raise self._two_of(twice.iloc[0], source=card["source"])
         if pairs is not None:
             check_pairs(pairs, known=set(ids), where=str(card["source"]))
             pairs[PAIR_COLUMNS].to_parquet(self.root / PAIRS, index=False)
         write_yaml(self.root / CARD, asdict(DatasetCard(**card)))
-
-
-def member_header(name: str, size: int) -> bytes:
-    """What stands before an image in its shard: no time, no owner, the same bytes every time."""
-    member = tarfile.TarInfo(name)
-    member.size = size
-    member.mode = 0o644
-    # The pax form adds records only where ustar cannot hold the name, and takes longer to try.
-    plain = name.isascii() and len(name) <= tarfile.LENGTH_NAME
-    return member.tobuf(tarfile.USTAR_FORMAT if plain else tarfile.PAX_FORMAT)
-
-
-def end_of_tar(end: int) -> bytes:
-    """What closes a tar of `end` bytes, as POSIX asks: two empty blocks, up to a whole record."""
-    closing = 2 * tarfile.BLOCKSIZE
-    return bytes(closing + -(end + closing) % tarfile.RECORDSIZE)
-
-
-def member_name(id: str, suffix: str) -> str:
-    """The name of an image in its shard.
-
-    WebDataset ends a sample's key at the first dot of the file name, so that `J.R._1` and `J.R._2`
-    would become one sample: dots (and the per cent sign) in the last part are written as %2E (%25).
-    """
-    folder, slash, stem = id.rpartition("/")
-    return folder + slash + stem.replace("%", "%25").replace(".", "%2E") + suffix
 
 
 def check_pairs(pairs: pd.DataFrame, *, known: set[str], where: str) -> None:
@@ -342,3 +368,32 @@ def check_pairs(pairs: pd.DataFrame, *, known: set[str], where: str) -> None:
                 f"{where}: the pairs name {len(missing)} images that are not there, "
                 f"first {missing.iloc[0]!r}: check the pairs file against the images"
             )
+
+
+def check_labels(pairs: pd.DataFrame, identity_of: Callable[[str], str], *, where: str) -> None:
+    """Genuine pairs come from one identity, impostor pairs from two; else a label is wrong.
+
+    `identity_of` an image's id; `where`: what is to be corrected, such as the pairs file.
+    """
+    same = pairs["a"].map(identity_of) == pairs["b"].map(identity_of)
+    wrong = pairs[same != (pairs["label"] == 1)]
+    if len(wrong):
+        first = wrong.iloc[0]
+        said = "one identity" if first["label"] == 1 else "two identities"
+        raise DatasetError(
+            f"{where}: {first['a']!r} and {first['b']!r} are called {said}, and the "
+            f"identities say otherwise ({len(wrong)} such pairs): correct it"
+        )
+
+
+def check_identity(identity: str, *, where: str) -> None:
+    """Refuse an identity that could be no folder's name once the dataset is exported."""
+    if identity in (".", "..") or not identity.strip() or _NO_FOLDER.search(identity):
+        raise DatasetError(
+            f"{where}: {identity!r} can be no identity, since it can be no folder's name: rename it"
+        )
+
+
+def fold_of(k: int, n: int) -> int:
+    """The fold of the k-th (from 0) of n pairs: ten folds of equal size, in the order given."""
+    return k * FOLDS // n

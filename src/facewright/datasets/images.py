@@ -2,6 +2,8 @@
 
 import io
 import posixpath
+import threading
+import warnings
 from typing import Any
 
 import cv2
@@ -15,13 +17,32 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 MAX_PIXELS = 100_000_000  # the largest cameras; more is an attack on the memory
 # Named, so that nothing else is tried: some of Pillow's formats start other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_MAGIC = (
+    (b"\xff\xd8", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)
+_SYSTEM = frozenset({"__MACOSX", "@eaDir"})  # folders of macOS's archives and of Synology's servers
+_QUIET = threading.Lock()  # Python's filters of warnings are all threads'
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name ends like an image's, and is not hidden (`._photo.jpg` of a Mac)."""
-    file = name.rpartition("/")[2]
-    hidden = file.startswith(".") or "__MACOSX" in name
-    return not hidden and posixpath.splitext(file)[1].lower() in SUFFIXES
+    """Whether a path ends like an image's, and neither it nor a folder above it is hidden."""
+    return posixpath.splitext(name)[1].lower() in SUFFIXES and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a part of a path is what systems put beside photos: `.thumbnails`, `._photo.jpg`."""
+    return any(part.startswith(".") or part in _SYSTEM for part in name.split("/"))
+
+
+def image_format(start: bytes) -> str | None:
+    """JPEG, PNG, WEBP, BMP or TIFF, as the first 12 bytes of a file say; None for anything else."""
+    if start[:4] == b"RIFF":
+        return "WEBP" if start[8:12] == b"WEBP" else None
+    return next((name for magic, name in _MAGIC if start.startswith(magic)), None)
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -32,8 +53,10 @@ def image_size(data: bytes) -> tuple[int, int]:
     if data.startswith(b"\xff\xd8"):
         return _jpeg_size(data)
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            return image.size
+        with _QUIET, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged TIFF has many
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 0, 0
 

@@ -4,9 +4,13 @@ import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import pandas as pd
-
-from facewright.datasets.form import CARD, Dataset, DatasetWriter, open_dataset
+from facewright.datasets.form import (
+    Dataset,
+    DatasetWriter,
+    check_labels,
+    check_output,
+    open_dataset,
+)
 from facewright.datasets.images import image_size
 from facewright.datasets.sources import Source, open_source
 from facewright.errors import DatasetError
@@ -37,15 +41,18 @@ def import_dataset(
             WebDataset shards, one tar or a folder of them;
             InsightFace's folder with a `.rec`, or a `.bin` with pairs;
             a list of photos, `.parquet`, `.csv` or `.tsv` (see `readers.listing`);
-            `s3://bucket/prefix`, with folders of identities below the prefix, or one of the files
-            above; `sample:train` or `sample:verify`.
+            `s3://bucket/prefix` with folders of identities below the prefix, and of the files above
+            an archive, a tar of WebDataset, a `.bin` or a list, each by its whole name;
+            `sample:train` or `sample:verify`.
         output: the dataset's folder; a dataset that is there is replaced.
         pairs: a verification protocol (see `readers.protocols`): the set becomes a verification
             set. A `.bin` and the sample's verify half bring their own.
         people: a list of identities (see `readers.lfw.read_people`): only those are imported.
-        images: a list of photos, such as VGGFace2's: only those are imported.
+        images: a list of photos, such as VGGFace2's: only those are imported. A photo is named by
+            its id (`IDENTITY/STEM`), its folder and name, or its path in the source.
         names: who the identities are (see `readers.annotations.read_names`), for the column
-            `person`. VGGFace2's file is found in or beside the source.
+            `person`. VGGFace2's file is found in or beside the source, if that is named so or has
+            its identities (`n000001`), and gives way to what the source itself states.
         landmarks: see `readers.annotations.Landmarks`. VGGFace2's is found as its names are.
         name, licence, consent: for the card; the name is otherwise that of `output`.
         endpoint_url: of the S3 server, where AWS_ENDPOINT_URL does not say it.
@@ -57,7 +64,8 @@ def import_dataset(
         DatasetError: see the readers; also no image, two images of one name, pairs that name a
             missing image or contradict the folders, or an output that is something else.
     """
-    _check_output(output, source=source)
+    here = Path(source)  # and if there is none, it is a bucket, say
+    check_output(output, sources=[here] if here.exists() else [])
     with open_source(
         source,
         pairs=pairs,
@@ -68,7 +76,7 @@ def import_dataset(
         endpoint_url=endpoint_url,
     ) as opened:
         if opened.pairs is not None and not opened.brings_pairs:
-            _check_labels(opened.pairs, where=str(pairs))
+            check_labels(opened.pairs, lambda id: id.rpartition("/")[0], where=str(pairs))
         with (
             whole_directory(output) as folder,
             ThreadPoolExecutor(1) as pool,
@@ -77,9 +85,18 @@ def import_dataset(
             whole: Future[str] | None = None
             if opened.file:
                 whole = pool.submit(file_digest, opened.file)
-            listed = _write(opened, writer)
+            named: set[str] = set()
+            if opened.pairs is not None and (people or images):
+                named |= {*opened.pairs["a"], *opened.pairs["b"]}
+            listed = _write(opened, writer, missing=named)
+            if named:
+                raise DatasetError(
+                    f"{pairs or opened.name}: the pairs name {len(named)} images that are not "
+                    f"there, first {min(named)!r}: --people and --images leave out what they do "
+                    "not name, so name all of the pairs there, or import without them"
+                )
             card = {
-                "name": name or output.name,
+                "name": name or output.resolve().name,
                 "kind": "identities" if opened.pairs is None else "verification",
                 "source": opened.name,
                 "source_digest": whole.result() if whole else listed,
@@ -90,35 +107,11 @@ def import_dataset(
     return open_dataset(output)
 
 
-def _check_output(output: Path, *, source: str | Path) -> None:
-    """Replace nothing but a dataset, and never the source itself."""
-    empty = output.is_dir() and not any(output.iterdir())
-    if output.exists() and not empty and not (output / CARD).exists():
-        raise DatasetError(
-            f"{output} is there and is no dataset: name a new folder, such as {output}/NAME"
-        )
-    if not Path(source).exists():  # a bucket, say
-        return
-    inside, outside = Path(source).resolve(), output.resolve()
-    if inside == outside or outside in inside.parents or inside in outside.parents:
-        raise DatasetError(f"{source} and {output} lie in one another: name a folder elsewhere")
+def _write(source: Source, writer: DatasetWriter, *, missing: set[str]) -> str:
+    """Add every photo, and take its id out of `missing`.
 
-
-def _check_labels(pairs: pd.DataFrame, *, where: str) -> None:
-    """Genuine pairs come from one identity, impostor pairs from two; else a label is wrong."""
-    same = pairs["a"].str.rpartition("/")[0] == pairs["b"].str.rpartition("/")[0]
-    wrong = pairs[same != (pairs["label"] == 1)]
-    if len(wrong):
-        first = wrong.iloc[0]
-        said = "one identity" if first["label"] else "two identities"
-        raise DatasetError(
-            f"{where}: {first['a']!r} and {first['b']!r} are called {said}, and their folders say "
-            f"otherwise ({len(wrong)} such pairs): correct the pairs file"
-        )
-
-
-def _write(source: Source, writer: DatasetWriter) -> str:
-    """Add every photo; returns sha256 over the names and digests of what was added, in order."""
+    Returns sha256 over the names and digests of what was added, in order.
+    """
     total = hashlib.sha256()
     for photo in progress(source.photos, total=None, label=f"import {source.name}, images"):
         data = photo.entry.read()
@@ -128,11 +121,11 @@ def _write(source: Source, writer: DatasetWriter) -> str:
             identity=photo.identity,
             data=data,
             suffix=photo.suffix,
-            width=width,
-            height=height,
-            origin=photo.entry.name,
-            **photo.columns,
-        )
-        total.update(f"{photo.entry.name}\0{digest}\n".encode())
+            columns={
+                "width": width, "height": height, "origin": photo.entry.origin, **photo.columns
+            },
+        )  # fmt: skip
+        missing.discard(photo.id)
+        total.update(f"{photo.entry.origin}\0{digest}\n".encode())
     source.placing.finish()
     return total.hexdigest()

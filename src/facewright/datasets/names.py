@@ -1,25 +1,47 @@
 """Identities as names: which are only labels, and when two spell the same person."""
 
-import re
 import unicodedata
-
-_TWO_LETTERS = re.compile(r"[^\W\d_]{2}")
 
 
 def is_label(identity: str) -> bool:
     """Whether `identity` is a number of its dataset (`0000045`, `n000123`) and no person's name.
 
-    A name has two letters in succession, in any script.
+    A name has two letters in succession, in any script, where a vowel sign counts as a letter; or
+    one ideograph or syllable of a script that is written wide (`陳`).
     """
-    return _TWO_LETTERS.search(unicodedata.normalize("NFC", identity)) is None
+    bare = _unmarked(identity)
+    letters = "".join("a" if c.isalpha() or _is_mark(c) else " " for c in bare)
+    return "aa" not in letters and not any(map(_is_ideograph, bare))
 
 
 def comparable(name: str) -> str:
-    """`name` as it is compared: no marks, no case, one blank for all that is no letter or digit.
+    """`name` as it is compared: no accents, no case, one blank for all that is part of no word.
 
-    `José_Müller` and `JOSE-MULLER` are one, `Jose Mueller` is another: marks are taken off (NFKD,
-    Unicode Standard Annex 15), nothing is transcribed. What is left may be empty.
+    `José_Müller` and `JOSE-MULLER` are one, `Jose Mueller` is another: accents are taken off
+    (NFKD, Unicode Standard Annex 15), nothing is transcribed. So are the points of Hebrew, Arabic
+    and Syriac, which most writing leaves out; the vowel signs of Indic scripts, Thai or Lao spell
+    the name and stay. What is left may be empty.
     """
-    bare = (c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    folded = unicodedata.normalize("NFKC", "".join(bare)).casefold()
-    return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
+    folded = _unmarked(unicodedata.normalize("NFKD", name)).casefold()
+    words = "".join(c if c.isalnum() or _is_mark(c) else " " for c in folded).split()
+    return " ".join(word for word in words if any(map(str.isalnum, word)))
+
+
+def _unmarked(text: str) -> str:
+    """`text` without the marks that do not spell it."""
+    apart = unicodedata.normalize("NFD", text)
+    return unicodedata.normalize("NFC", "".join(c for c in apart if not _is_added(c)))
+
+
+def _is_added(c: str) -> bool:
+    """Accents have combining classes from 200, the points of Semitic scripts 10 to 36."""
+    combining = unicodedata.combining(c)
+    return combining >= 200 or 10 <= combining <= 36
+
+
+def _is_mark(c: str) -> bool:
+    return unicodedata.category(c).startswith("M")
+
+
+def _is_ideograph(c: str) -> bool:
+    return unicodedata.category(c) == "Lo" and unicodedata.east_asian_width(c) == "W"

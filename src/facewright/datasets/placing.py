@@ -1,12 +1,12 @@
 """From the files of a source to photos of identities: who is on each, and what it is called."""
 
 import posixpath
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from facewright.datasets.images import is_image_name
+from facewright.datasets.form import check_identity
+from facewright.datasets.images import is_hidden, is_image_name
 from facewright.datasets.readers import Entry
 from facewright.datasets.readers.annotations import Landmarks, PhotoNames
 from facewright.datasets.readers.protocols import AGEDB, CFP, FLAT, cfp_id
@@ -14,10 +14,9 @@ from facewright.errors import DatasetError
 from facewright.progress import say
 
 NAMED = 5  # folders without images that are named
+PACKED = (".tar", ".tar.gz", ".tgz", ".zip", ".rec")
 
 Place = tuple[str, str, str, dict[str, Any]]  # folders above, id, identity, columns
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,9 @@ class Wanted:
     images: PhotoNames | None = None
     names: Mapping[str, Mapping[str, str]] | None = None  # identity → columns
     landmarks: Landmarks | None = None
-    required: bool = False  # landmarks were asked for, so that none at all is a mistake
+    # Whether they were asked for: what was only found beside the source gives way to its rows.
+    names_asked: bool = True
+    landmarks_asked: bool = True
 
 
 class Placing:
@@ -52,10 +53,11 @@ class Placing:
         self._source = source
         self._wanted = wanted
         self._layout = Layout(source, flat=flat)
+        self._seen = False  # any image, wanted or not
         self._photos = self._with_points = self._listed = 0
         self._identities: set[str] = set()
-        self._others = self._gifs = 0
-        self._first_other = self._first_gif = ""
+        self._others = self._gifs = self._packed = self._elsewhere = 0
+        self._first_other = self._first_gif = self._first_packed = self._first_elsewhere = ""
         self._bare: dict[str, None] = {}  # folders that hold something else, or nothing
 
     def photos(self, entries: Iterable[Entry]) -> Iterator[Photo]:
@@ -70,33 +72,57 @@ class Placing:
             if not is_image_name(entry.name):
                 self._count_other(entry.name)
                 continue
+            self._seen = True
             if wanted.images is not None:
                 # Before its place: a list may pick one of several folders of identities.
-                if wanted.images.find("/".join(entry.name.split("/")[-2:]), entry.name) is None:
+                if wanted.images.find(*names_of(entry, self._layout.id_of(entry))) is None:
                     continue
                 self._listed += 1
             id, identity, columns = self._layout.place(entry)
             if identity not in self._identities:
-                _check_identity(identity, source=self._source)
+                check_identity(identity, where=f"{self._source}, {entry.origin!r}")
             if wanted.people is not None and identity not in wanted.people:
                 continue
             if wanted.names is not None:
-                columns |= wanted.names.get(identity, {})
+                for name, value in wanted.names.get(identity, {}).items():
+                    if wanted.names_asked or columns.get(name) is None:
+                        columns[name] = value
             if wanted.landmarks is not None:
-                points = wanted.landmarks.find(id, entry.name)
-                if points is not None:
-                    self._with_points += 1
-                    columns["landmarks"] = points
+                columns = self._with_landmarks(entry, id, columns, wanted.landmarks)
+            if entry.identity is not None:
+                self._count_elsewhere(entry)
             self._identities.add(identity)
             self._photos += 1
             yield Photo(id, identity, entry, columns)
 
+    def _with_landmarks(
+        self, entry: Entry, id: str, columns: dict[str, Any], landmarks: Landmarks
+    ) -> dict[str, Any]:
+        stated = columns.get("landmarks")
+        points = None
+        if stated is None or self._wanted.landmarks_asked:
+            points = landmarks.find(*names_of(entry, id))
+        if points is None:
+            points = stated
+        if points is None:
+            return columns
+        self._with_points += 1
+        return {**columns, "landmarks": points}
+
+    def _count_elsewhere(self, entry: Entry) -> None:
+        folder = posixpath.basename(posixpath.dirname(entry.name))
+        if folder and folder != entry.identity:
+            self._elsewhere += 1
+            self._first_elsewhere = self._first_elsewhere or entry.origin
+
     def _count_other(self, name: str) -> None:
         folder, _, file = name.rpartition("/")
-        if folder and "__MACOSX" not in folder:
+        if folder and not is_hidden(folder):
             self._bare[folder] = None
         if not file:
             return
+        if file.lower().endswith(PACKED):
+            self._packed, self._first_packed = self._packed + 1, self._first_packed or name
         if file.lower().endswith(".gif"):
             self._gifs, self._first_gif = self._gifs + 1, self._first_gif or name
         else:
@@ -106,11 +132,17 @@ class Placing:
         """Say what was found and what was left out.
 
         Raises:
-            DatasetError: nobody and nothing on a list is there, or no landmarks are those of a
-                photo.
+            DatasetError: nobody and nothing on a list is there, no landmarks are those of a photo,
+                or there are archives in place of photos.
         """
         about = f"import {self._source}"
         wanted = self._wanted
+        if self._packed and not self._seen:
+            raise DatasetError(
+                f"{self._source} holds no image, and {self._packed} files such as "
+                f"{self._first_packed}: name one of them, or copy them into a folder here and "
+                "import that"
+            )
         if self._others:
             say(
                 f"{about}: {self._others} files that are no images left out, "
@@ -121,6 +153,11 @@ class Placing:
                 f"{about}: {self._gifs} GIF files left out, first {self._first_gif}: "
                 "save them as PNG to have them"
             )
+        if self._elsewhere:
+            say(
+                f"{about}: {self._elsewhere} images have another identity than their folder, as "
+                f"is stated beside them, first {self._first_elsewhere}"
+            )
         if bare := self._layout.identities(self._bare, but=self._identities):
             more = f" and {len(bare) - NAMED} more" if len(bare) > NAMED else ""
             say(f"{about}: no image in the folder of {', '.join(bare[:NAMED])}{more}")
@@ -129,7 +166,7 @@ class Placing:
         if wanted.people is not None:
             self._require(len(self._identities), of=len(wanted.people), what="people")
         if wanted.landmarks is not None and self._photos:
-            if wanted.required and not self._with_points:
+            if wanted.landmarks_asked and not self._with_points:
                 raise DatasetError(
                     f"{self._source}: the landmarks name none of its images: check the file"
                 )
@@ -147,13 +184,10 @@ class Placing:
         say(f"import {self._source}: {found} of the {of} {what} on the list are there")
 
 
-def _check_identity(identity: str, *, source: str) -> None:
-    """An identity becomes a folder's name once the dataset is exported."""
-    if identity in (".", "..") or not identity.strip() or _CONTROL.search(identity):
-        raise DatasetError(
-            f"{source}: {identity!r} can be no identity, since it can be no folder's name: "
-            "rename it in the source"
-        )
+def names_of(entry: Entry, id: str | None) -> list[str]:
+    """What a list may call a photo: its id, its folder and name, or its path in the source."""
+    names = [id, "/".join(entry.name.split("/")[-2:]), entry.name, entry.origin]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 class Layout:
@@ -177,26 +211,32 @@ class Layout:
     def place(self, entry: Entry) -> tuple[str, str, dict[str, Any]]:
         """(id, identity, columns) of an image."""
         if entry.identity is not None:
-            stem = _below(entry.identity, posixpath.splitext(entry.name)[0])
-            return f"{entry.identity}/{stem}", entry.identity, dict(entry.columns)
-        if self._how is None:
-            self._first = entry.name
-            self._how = self._choose(entry.name)
-        placed = self._how(entry.name)
-        if placed is None and self._how is _folder:
+            return _stated_id(entry, entry.identity), entry.identity, dict(entry.columns)
+        first = self._how is None
+        how = self._how or self._choose(entry.name)
+        placed = how(entry.name)
+        if placed is None and (first or how is _folder):
             raise DatasetError(
-                f"{self._source}: {entry.name!r} lies in no identity's folder: put the photos of "
+                f"{self._source}: {entry.origin!r} lies in no identity's folder: put the photos of "
                 "each person into a folder with their name"
             )
-        if placed and entry.name == self._first:
-            self._top = placed[0]
+        if placed and first:
+            self._how, self._first, self._top = how, entry.origin, placed[0]
         if placed is None or placed[0] != self._top:
             raise DatasetError(
-                f"{self._source}: {entry.name!r} does not lie like {self._first!r}: put the folder "
-                "of each identity side by side, or name the folder that holds only those to import"
+                f"{self._source}: {entry.origin!r} does not lie like {self._first!r}: put the "
+                "folder of each identity side by side, or name the folder that holds only those "
+                "to import"
             )
         _, id, identity, columns = placed
         return id, identity, {**columns, **entry.columns}
+
+    def id_of(self, entry: Entry) -> str | None:
+        """The id that `place` would give; None where it would refuse."""
+        if entry.identity is not None:
+            return _stated_id(entry, entry.identity)
+        placed = (self._how or self._choose(entry.name))(entry.name)
+        return placed[1] if placed else None
 
     def identities(self, folders: Iterable[str], *, but: set[str]) -> list[str]:
         """The names of those folders that lie where the identities' do, without these, sorted."""
@@ -240,6 +280,10 @@ def _flat(name: str) -> Place | None:
         return None
     top = name.rpartition("/")[0]
     return top, f"{photo['identity']}/{photo['stem']}", photo["identity"], {}
+
+
+def _stated_id(entry: Entry, identity: str) -> str:
+    return f"{identity}/{_below(identity, posixpath.splitext(entry.origin)[0])}"
 
 
 def _below(identity: str, path: str) -> str:

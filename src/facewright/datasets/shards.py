@@ -1,11 +1,7 @@
-"""The tars of a dataset, member by member: what reads, checks or rewrites a dataset goes by these.
-
-A manifest is a file that anybody may have written: a shard's name is checked before it is opened.
-"""
+"""The tars of a dataset, member by member, for what reads, checks or rewrites a dataset."""
 
 import hashlib
 import os
-import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import member_name
+from facewright.datasets.tars import member_name, shard_path
 from facewright.errors import DatasetError
 
-SHARD = re.compile(r"shards/[0-9]{5,}\.tar")
 BLOCK = tarfile.BLOCKSIZE
 
 
@@ -33,20 +28,6 @@ class Member:
     def end(self) -> int:
         """Where the next member starts: contents are padded to whole blocks."""
         return self.offset + self.size + -self.size % BLOCK
-
-
-def shard_path(root: Path, shard: str) -> Path:
-    """The file of a shard, whose name comes from a manifest.
-
-    Raises:
-        DatasetError: the name is not `shards/NNNNN.tar`.
-    """
-    if not SHARD.fullmatch(shard):
-        raise DatasetError(
-            f"{root}: the manifest names a shard {shard!r}, which is no shards/NNNNN.tar: "
-            "import or pull it again"
-        )
-    return root / shard
 
 
 def members(path: Path) -> Iterator[Member]:

@@ -1,20 +1,23 @@
 """Sources: what a user points at, told apart by looking, opened as a stream of photos."""
 
+import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from facewright.datasets.form import CARD, PAIR_COLUMNS
+from facewright.datasets.images import is_image_name
 from facewright.datasets.placing import Photo, Placing, Wanted
-from facewright.datasets.readers import Entry, listing, s3
-from facewright.datasets.readers.annotations import read_landmarks, read_list, read_names
+from facewright.datasets.readers import Entry, listing, readable, s3
+from facewright.datasets.readers.annotations import read_landmarks, read_names, read_photo_names
 from facewright.datasets.readers.archives import read_archive
 from facewright.datasets.readers.folder import read_folder
 from facewright.datasets.readers.lfw import read_people
@@ -26,6 +29,7 @@ from facewright.workers import usable_cores
 
 SAMPLE = "sample:"
 NAMES = "identity_meta.csv"  # of VGGFace2
+_VGGFACE2 = re.compile(r"n\d{6}|(?:.*/)?n\d{6}/[^/]+")  # an identity, or a photo's path
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz", ".zip")
 AHEAD = 64  # photos of a bucket that are fetched before they are needed,
 AHEAD_BYTES = 64 * 1024 * 1024  # and no more than these bytes of them, or one photo
@@ -87,15 +91,17 @@ def open_source(
         stack.enter_context(closing(found.entries))
         wanted = Wanted(
             people=frozenset(read_people(people)) if people else None,
-            images=read_list(images) if images else None,
+            images=read_photo_names(images) if images else None,
         )
-        if names := names or _names_near(found.near):
-            wanted = replace(wanted, names=read_names(names))
-        points = [landmarks] if landmarks else _landmarks_near(found.near, found.name, images)
-        if points:
-            wanted = replace(wanted, landmarks=read_landmarks(points), required=bool(landmarks))
+        entries, near = _vggface2(found)
+        if table := names or _names_near(near):
+            wanted = replace(wanted, names=read_names(table), names_asked=names is not None)
+        if points := [landmarks] if landmarks else _landmarks_near(near, found.name, images):
+            wanted = replace(
+                wanted, landmarks=read_landmarks(points), landmarks_asked=landmarks is not None
+            )
         placing = Placing(found.name, wanted=wanted, flat=protocol is not None and protocol.flat)
-        photos = placing.photos(found.entries)
+        photos = placing.photos(entries)
         if found.remote:
             photos = stack.enter_context(closing(_read_ahead(photos)))
         yield Source(
@@ -116,7 +122,7 @@ def _local(path: Path, *, choosing: bool) -> _Found:
     name = path.resolve().name
     if path.is_dir():
         return _Found(name, _folder(path, choosing=choosing), near=path)
-    return replace(_file(path), name=name, near=path.parent)
+    return replace(_file(path, name=name), near=path.parent)
 
 
 def _folder(path: Path, *, choosing: bool) -> Generator[Entry]:
@@ -129,7 +135,7 @@ def _folder(path: Path, *, choosing: bool) -> Generator[Entry]:
             f"{path} is a dataset already: use it as it is, or import its folder {path / 'shards'}"
         )
     if shards := find_shards(path):
-        return read_shards(shards)
+        return read_shards(shards, source=path.resolve().name)
     if not choosing and (path / "train").is_dir() and (path / "test").is_dir():
         raise DatasetError(
             f"{path} holds train/ and test/: import {path / 'train'} or {path / 'test'}, or name "
@@ -138,18 +144,18 @@ def _folder(path: Path, *, choosing: bool) -> Generator[Entry]:
     return read_folder(path)
 
 
-def _file(path: Path) -> _Found:
-    name = path.name.lower()
-    if name.endswith(".bin"):
+def _file(path: Path, *, name: str) -> _Found:
+    kind = path.name.lower()
+    if kind.endswith(".bin"):
         from facewright.datasets.readers.insightface import read_pickled_pairs
 
         entries, pairs = read_pickled_pairs(path)
         return _Found(name, entries, file=path, pairs=pairs)
-    if name.endswith(".rec"):
+    if kind.endswith(".rec"):
         from facewright.datasets.readers.insightface import read_records
 
         return _Found(name, read_records(path))
-    if name.endswith(listing.SUFFIXES):
+    if kind.endswith(listing.SUFFIXES):
         return _Found(name, listing.read_list(path))
     entries = read_archive(path)
     if _is_zip(path):
@@ -158,26 +164,25 @@ def _file(path: Path) -> _Found:
 
 
 def _is_zip(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(2) == b"PK"
-    except OSError as error:
-        raise DatasetError(
-            f"{path} cannot be read ({error.strerror}): check it and its permissions"
-        ) from error
+    with readable(path), path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 def _bucket(url: str, stack: ExitStack, *, endpoint_url: str | None) -> _Found:
     bucket = s3.open_bucket(url, endpoint_url=endpoint_url)
+    if bucket.prefix.lower().endswith(".rec"):
+        raise DatasetError(
+            f"{bucket.url}: records are not read from a bucket: copy it with its .idx and property "
+            "into a folder here, and import that"
+        )
     if not bucket.prefix.lower().endswith((*ARCHIVES, *listing.SUFFIXES, ".bin")):
         return _Found(bucket.url, s3.read_bucket(bucket), remote=True)
     folder = stack.enter_context(TemporaryDirectory(prefix="facewright-"))
-    say(f"import {bucket.url}: downloading it")
     file = s3.download(bucket, Path(folder))
     if file.name.lower().endswith(listing.SUFFIXES):
         entries = listing.read_list(file, find=partial(s3.object_entry, bucket))
         return _Found(bucket.url, entries, remote=True)
-    return replace(_file(file), name=bucket.url)
+    return _file(file, name=bucket.url)
 
 
 def _sample(half: str) -> _Found:
@@ -205,6 +210,22 @@ def _sample(half: str) -> _Found:
         licence="rendered by facewright, free to use",
         consent="none needed: rendered people, nobody is depicted",
     )
+
+
+def _vggface2(found: _Found) -> tuple[Iterator[Entry], Path | None]:
+    """The entries, and the folder beside which VGGFace2's files may lie, if it may be VGGFace2.
+
+    Its name or that of its first identity says so: files of that set may lie anywhere.
+    """
+    if not found.near or "vggface2" in found.name.lower():
+        return found.entries, found.near
+    before: list[Entry] = []
+    for entry in found.entries:
+        before.append(entry)
+        if is_image_name(entry.name):
+            break
+    named = any(_VGGFACE2.fullmatch(entry.identity or entry.name) for entry in before[-1:])
+    return chain(before, found.entries), found.near if named else None
 
 
 def _names_near(folder: Path | None) -> Path | None:
@@ -241,12 +262,17 @@ def _read_ahead(photos: Iterable[Photo]) -> Generator[Photo]:
         try:
             for photo in photos:
                 waiting.append((photo, pool.submit(photo.entry.read)))
-                size += photo.entry.size
+                size += _expected(photo)
                 while len(waiting) > AHEAD or (size > AHEAD_BYTES and len(waiting) > 1):
                     first, data = waiting.popleft()
-                    size -= first.entry.size
+                    size -= _expected(first)
                     yield replace(first, entry=replace(first.entry, read=data.result))
             for first, data in waiting:
                 yield replace(first, entry=replace(first.entry, read=data.result))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _expected(photo: Photo) -> int:
+    """Bytes that a photo will take; an eighth of all that may wait, where its size is unknown."""
+    return photo.entry.size or AHEAD_BYTES // 8

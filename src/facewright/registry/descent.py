@@ -1,11 +1,15 @@
 """Which registered versions were made from given data."""
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from facewright.registry.tracking import connect, registry_errors
+from facewright.registry.lineage import UNKNOWN
+from facewright.registry.tracking import connect, registry_errors, tracking_uri
+
+DATA_TAG = "facewright.data_md5"
+CROPS_TAG = "facewright.data_digest"
 
 
 @dataclass(frozen=True)
@@ -16,31 +20,63 @@ class Descendant:
     version: int
     aliases: tuple[str, ...]  # `champion` serves now
 
+    def __str__(self) -> str:
+        return f"{self.model} version {self.version}"
+
+
+def store_exists() -> bool:
+    """Whether there is a store that can be asked; asking makes none."""
+    uri = tracking_uri()
+    file = Path(uri.removeprefix("sqlite:///").split("?")[0])
+    return not uri.startswith("sqlite:///") or file.exists()
+
 
 def made_from(*, data_md5: Collection[str], crops: Collection[str]) -> list[Descendant]:
-    """The versions of all models whose tags name one of the digests; none without a store.
+    """The versions of all models whose tags name one of the digests.
 
     Args:
         data_md5: DVC's hashes of `data/`, as in data.dvc.
         crops: sha256 of manifests of crops, as in a recognizer's card.
 
     Raises:
-        RegistryError: there is a store, and it cannot be read.
+        RegistryError: the store cannot be read.
     """
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("mlflow.db").exists():
-        return []
+    wanted = [(DATA_TAG, value) for value in sorted(data_md5)]
+    wanted += [(CROPS_TAG, value) for value in sorted(crops)]
     client = connect()
-    wanted = [("facewright.data_md5", value) for value in sorted(data_md5)]
-    wanted += [("facewright.data_digest", value) for value in sorted(crops)]
-    found: set[tuple[str, int]] = set()
     with registry_errors("registered versions cannot be searched"):
-        for tag, value in wanted:
-            token = None
-            while True:
-                page = client.search_model_versions(f"tags.`{tag}`='{value}'", page_token=token)
-                found |= {(version.name, int(version.version)) for version in page}
-                token = page.token
-                if not token:
-                    break
-        versions = [client.get_model_version(name, str(number)) for name, number in sorted(found)]
+        found = [
+            version
+            for tag, value in wanted
+            for version in _search(client, f"tags.`{tag}`='{value}'")
+        ]
+        return _descendants(client, found)
+
+
+def of_unknown_data() -> list[Descendant]:
+    """The versions of which the tags do not say from what `data/` they were made.
+
+    Raises:
+        RegistryError: the store cannot be read.
+    """
+    client = connect()
+    with registry_errors("registered versions cannot be searched"):
+        found = [v for v in _search(client, "") if v.tags.get(DATA_TAG, UNKNOWN) == UNKNOWN]
+        return _descendants(client, found)
+
+
+def _search(client: Any, condition: str) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_model_versions(condition, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _descendants(client: Any, found: list[Any]) -> list[Descendant]:
+    names = sorted({(version.name, int(version.version)) for version in found})
+    versions = [client.get_model_version(name, str(number)) for name, number in names]
     return [Descendant(v.name, int(v.version), tuple(v.aliases)) for v in versions]

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import DatasetWriter, find_datasets, joined_card
+from facewright.datasets.form import RESERVED, DatasetWriter, find_datasets, joined_card
 from facewright.detection import load_detector
 from facewright.errors import DatasetError
 from facewright.files import whole_directory, write_json
 from facewright.params import Align
 from facewright.progress import progress, say
 from facewright.stages.photo import PLACE, Row, align_photos, start_worker
-from facewright.workers import map_in_order, worker_pool
+from facewright.workers import map_in_order, usable_cores, worker_pool
 
 PHOTOS = 16  # per task of a worker
+AHEAD = 8  # tasks per core that wait or run
 VERDICT = {"id", "identity", "origin", "dataset", "status", "reason"}
 
 
@@ -41,9 +42,12 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
             table = table[[name for name in table.columns if name in kept]]
             (folder / half).mkdir()
             with DatasetWriter(folder / half) as writer:
-                crops = chain.from_iterable(map_in_order(pool, align_photos, _tasks(data, table)))
+                tasks = _tasks(data, table)
+                parts = map_in_order(pool, align_photos, tasks, ahead=AHEAD * usable_cores())
+                crops = chain.from_iterable(parts)
                 for row, crop in progress(crops, total=len(table), label=f"align {half}"):
-                    writer.add(**row, data=crop, suffix=".png")
+                    id, identity = row.pop("id"), row.pop("identity")
+                    writer.add(id=id, identity=identity, data=crop, suffix=".png", columns=row)
                 pairs = pd.read_parquet(validate / "pairs.parquet") if half == "verify" else None
                 cards = [dataset.card for dataset in find_datasets(data / half)]
                 writer.finish(joined_card(cards, kind=kind), pairs=pairs)
@@ -65,8 +69,10 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
 
 
 def _stated_columns(folder: Path) -> set[str]:
-    """The columns of the datasets below `folder`: what sources brought, not what was measured."""
-    return {name for dataset in find_datasets(folder) for name in dataset.manifest.columns}
+    """The columns that sources of the datasets below `folder` brought, not what was measured."""
+    return {
+        name for dataset in find_datasets(folder) for name in dataset.manifest.columns
+    } - RESERVED
 
 
 def _tasks(data: Path, table: pd.DataFrame) -> Iterator[tuple[Path, list[Row]]]:

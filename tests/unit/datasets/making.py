@@ -1,16 +1,22 @@
-"""Datasets of small pictures for the tests of what works on datasets."""
+"""Small pictures as datasets and as sources, for the tests of what works on them."""
 
 import hashlib
 import io
+import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from facewright.datasets.form import Dataset, DatasetWriter, open_dataset, read_bytes
+from facewright.datasets.importing import import_dataset
+from facewright.errors import DatasetError
 
 
 def picture(seed: object) -> bytes:
@@ -42,10 +48,7 @@ def dataset(
                 identity=stem.rpartition("/")[0],
                 data=data,
                 suffix=f".{suffix.lower()}",
-                width=16,
-                height=12,
-                origin=f"top/{name}",
-                **more,
+                columns={"width": 16, "height": 12, "origin": f"top/{name}", **more},
             )
         values = {
             "name": root.name,
@@ -73,3 +76,52 @@ def people(names: str, *, photos: int = 3) -> dict[str, bytes]:
     """`photos` pictures for each of the names, which blanks separate."""
     files = [f"{name}/{k}.jpg" for name in names.split() for k in range(photos)]
     return {file: picture(file) for file in files}
+
+
+def jpeg(seed: int, *, side: int = 32) -> bytes:
+    """Of side + 8 × side px."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side + 8, 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", pixels)[1].tobytes()
+
+
+PHOTOS = {
+    "Ada Ünal/one photo.jpg": jpeg(1),
+    "Ada Ünal/J.R._2.JPG": jpeg(2),
+    "Zoë_Ω 7/a.jpg": jpeg(3),
+    "Zoë_Ω 7/b.jpg": jpeg(4),
+    "陳/写真.jpg": jpeg(5),
+}
+
+
+def folder(path: Path, photos: dict[str, bytes] = PHOTOS) -> Path:
+    """The folder `path` with these files."""
+    for name, data in photos.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+def archive(path: Path, photos: dict[str, bytes] = PHOTOS, *, top: str = "") -> Path:
+    """An archive of these files, of the kind that the suffix of `path` says."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for name, data in photos.items():
+                packed.writestr(top + name, data)
+        return path
+    mode = {".tgz": "w:gz", ".tar": "w", ".bz2": "w:bz2", ".xz": "w:xz"}[path.suffix]
+    with tarfile.open(path, mode) as packed:
+        for name, data in photos.items():
+            member = tarfile.TarInfo(top + name)
+            member.size = len(data)
+            packed.addfile(member, io.BytesIO(data))
+    return path
+
+
+def refused(source: str | Path, output: Path, **options: Path) -> str:
+    """The one line with which the import is refused, after which nothing is left."""
+    with pytest.raises(DatasetError) as caught:
+        import_dataset(source, output, **options)
+    assert not output.exists()
+    assert not list(output.parent.glob(".*.partial"))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

@@ -13,14 +13,13 @@ from facewright.datasets.readers.annotations import (
     PhotoNames,
     parse_points,
     read_landmarks,
-    read_list,
     read_names,
+    read_photo_names,
     without_suffix,
 )
 from facewright.errors import DatasetError
 
-from .making import picture
-from .test_importing import archive, folder, refused
+from .making import archive, folder, picture, refused
 
 VGG = {
     "train/n000002/0001_01.jpg": picture(1),
@@ -164,7 +163,7 @@ def test_landmarks_that_are_none_are_refused(tmp_path: Path, text: str, said: st
 def test_files_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "bad", tmp_path / "gone", tmp_path):
-        for read in (read_names, read_list, lambda path: read_landmarks([path])):
+        for read in (read_names, read_photo_names, lambda path: read_landmarks([path])):
             with pytest.raises(DatasetError, match="cannot be read as text"):
                 read(path)
 
@@ -189,3 +188,10 @@ def test_every_name_is_found_where_it_stands(names: list[str], stranger: str) ->
 def test_points_keep_their_values_as_numbers_and_as_text(values: list[float]) -> None:
     for form in (values, tuple(values), " ".join(map(repr, values)), [repr(v) for v in values]):
         assert np.array_equal(parse_points(form, where=""), np.array(values, np.float32))
+
+
+def test_a_cell_without_end_is_refused(tmp_path: Path) -> None:
+    head = "Class_ID, Name, Sample_Num, Flag, Gender\n"
+    (tmp_path / "names").write_text(f"{head}n000001, {'x' * 200_000},1,0, m\n")
+    with pytest.raises(DatasetError, match="line 2 is no line of CSV"):
+        read_names(tmp_path / "names")

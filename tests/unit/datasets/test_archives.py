@@ -1,16 +1,20 @@
 """Archives that claim little and unfold to much are refused before they fill the memory."""
 
+import bz2
 import gzip
 import lzma
+import random
 import struct
 import tarfile
 import tracemalloc
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from facewright.datasets.readers import archives, inflate
 from facewright.datasets.readers.archives import MAX_HEADER_BYTES, read_archive
 from facewright.errors import DatasetError
 
@@ -179,3 +183,63 @@ def test_xz_dictionaries_without_bounds_are_refused(tmp_path: Path) -> None:
     assert lzma.decompress(data) == bytes(10240)
     (tmp_path / "a.tar.xz").write_bytes(data)
     assert "Memory usage limit" in refused(tmp_path / "a.tar.xz")
+
+
+def test_zip_members_that_inflate_like_no_photo_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("A/notes.txt", bytes(20_000))  # is never read
+        archive.writestr("A/1.jpg", bytes(20_000))
+    assert len(read(path)["A/1.jpg"]) == 20_000
+    monkeypatch.setattr(archives, "BOMB_BYTES", 10_000)
+    assert "'A/1.jpg' has 36 bytes and claims to inflate to 0 MB" in refused(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("A/1.jpg", bytes(range(256)) * 2 + random.Random(0).randbytes(9_700))
+    assert len(read(path)["A/1.jpg"]) == 10_212
+
+
+@pytest.mark.parametrize("shift", [0, 40])
+def test_zip_members_that_share_bytes_are_refused(tmp_path: Path, shift: int) -> None:
+    """`shift` 0: both names mean the same bytes; else one begins inside the other."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("A/1.jpg", b"photo" * 100)
+        archive.writestr("A/2.jpg", b"photo" * 100)
+    data = bytearray(path.read_bytes())
+    second = data.rindex(b"PK\x01\x02")
+    struct.pack_into("<L", data, second + 42, shift)
+    path.write_bytes(data)
+    assert "'A/1.jpg' and 'A/2.jpg' share bytes" in refused(path)
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [
+    (gzip.compress, "tgz"), (bz2.compress, "tar.bz2"), (lzma.compress, "tar.xz"),
+])  # fmt: skip
+def test_streams_that_inflate_like_no_photos_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes], suffix: str
+) -> None:
+    def tar(content: bytes) -> bytes:
+        end = bytes(-len(content) % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE)
+        return header(tarfile.REGTYPE, "A/1.jpg", len(content)) + content + end
+
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(pack(tar(bytes(1_500_000))))
+    assert len(read(path)["A/1.jpg"]) == 1_500_000
+    monkeypatch.setattr(inflate, "BOMB_BYTES", 1_000_000)
+    assert "inflates to more than 100 times its size" in refused(path)
+    path.write_bytes(pack(tar(bytes(1_300_000) + random.Random(0).randbytes(200_000))))
+    assert len(read(path)["A/1.jpg"]) == 1_500_000
+
+
+def test_bzip2_is_read_in_all_its_streams(tmp_path: Path) -> None:
+    photos = {f"A/{k}.jpg": bytes([k]) * 100_000 for k in range(9)}
+    packed(tmp_path / "a.tgz", *((tarfile.REGTYPE, name, data) for name, data in photos.items()))
+    tar = gzip.decompress((tmp_path / "a.tgz").read_bytes())
+    streams = [bz2.compress(tar[at : at + 250_000]) for at in range(0, len(tar), 250_000)]
+    path = tmp_path / "a.tar.bz2"
+    path.write_bytes(b"".join(streams))
+    assert read(path) == photos
+    path.write_bytes(b"".join(streams)[:-30])
+    assert "cut short" in refused(path)

@@ -131,6 +131,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda m: table(m, lambda t: t.drop(index=5), "manifest.parquet"),
         "'Bo/2.jpg' is in no row of the manifest",
     ),
+    "another person": (lambda m: rows(m, identity="Eve"), "the id 'Bo/2' is not one of 'Eve'"),
     "another length": (lambda m: rows(m, length=9), "bytes, and 9 in its row"),
     "another offset": (lambda m: rows(m, offset=99), "'Bo/2' is not where its row says"),
     "two rows at one place": (lambda m: rows(m, offset=512), "have another row's offset|not where"),

@@ -27,7 +27,7 @@ def write(root: Path, *, side: int = 112, status: list[str] = STATUS) -> Path:
                 identity=identity,
                 data=png if state == "ok" else None,
                 suffix=".png",
-                status=state,
+                columns={"status": state},
             )
         writer.finish(card)
     return root

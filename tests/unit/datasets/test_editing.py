@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from facewright.datasets.checking import verify_datasets
@@ -39,7 +41,7 @@ def test_merge_joins_people_of_one_name(tmp_path: Path, one: Dataset, two: Datas
     assert contents(merged) == expected
     rows = merged.manifest.set_index("id")
     assert list(rows.loc[["Ada/0", "Ada/two-2"], "identity"]) == ["Ada", "Ada"]
-    assert list(rows.loc[["Ada/0", "Ada/two-2"], "dataset"]) == ["one", "two"]
+    assert list(rows.loc[["Ada/0", "Ada/two-2"], "merged_from"]) == ["one", "two"]
     assert (rows["identity"] == rows.index.str.split("/").str[0]).all()
     assert rows.loc["Ada/0", "landmarks"].tolist() == list(range(10))
     assert rows["person"].notna().sum() == 1
@@ -94,8 +96,10 @@ def test_merge_keeps_pairs_and_folds(tmp_path: Path) -> None:
         (["one,Ada,Eve", "one,Ada,Eva"], "line 3: 'Ada' is renamed twice"),
         (["one,Ada,"], "line 2"),
         (["one,Ada"], "line 2"),
-        (["one,Ada,../Eve"], "line 2"),
-        (["one,Ada,a/b"], "line 2"),
+        (["one,Ada,../Eve"], "line 2: '../Eve' can be no identity"),
+        (["one,Ada,a/b"], "line 2: 'a/b' can be no identity"),
+        (["one,Ada,.."], "line 2: '..' can be no identity"),
+        (['one,Ada,"a\nb"'], "can be no identity"),
     ],
 )
 def test_wrong_renamings_are_named_by_line(
@@ -170,8 +174,8 @@ def test_subset_by_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert part.pairs is not None
     assert part.pairs.to_numpy().tolist() == [list(pair) for pair in pairs[:2]]
     assert "1 of 3 pairs lost an image" in capsys.readouterr().err
-    ids.write_text("Ada/0\nAda/9\n")
-    with pytest.raises(DatasetError, match=r"line 2: no image is named 'Ada/9'"):
+    ids.write_text("Ada/9\n")
+    with pytest.raises(DatasetError, match=r"none of the 1 images on the list .*ids.txt is there"):
         subset_dataset(made.root, tmp_path / "no", images=ids)
     ids.write_text("Ada/0\n")
     with pytest.raises(DatasetError, match="leave no pair"):
@@ -182,6 +186,68 @@ def test_subset_by_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         with pytest.raises(DatasetError):
             subset_dataset(made.root, tmp_path / "no", **wrong)
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("form", ["{id}", "{id}.jpg", "top/{id}.jpg", "./top/{id}"])
+def test_subset_takes_the_lists_of_images_that_import_takes(
+    tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = dataset(tmp_path / "set", people("Ada Bo"))
+    names = [form.format(id=id) for id in ("Ada/1", "Bo/0", "Bo/9")]
+    (tmp_path / "list.txt").write_text("\n".join(names) + "\n")
+    part = subset_dataset(made.root, tmp_path / "out", images=tmp_path / "list.txt")
+    assert part.manifest["id"].tolist() == ["Ada/1", "Bo/0"]
+    assert "2 of the 3 images on the list" in capsys.readouterr().err
+
+
+def test_a_list_of_people_tells_how_many_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = dataset(tmp_path / "set", people("Ada Bo"))
+    file = tmp_path / "people.txt"
+    file.write_text("Ada\nNobody\nNo One\n")
+    subset_dataset(made.root, tmp_path / "out", people=file)
+    assert "1 of the 3 people on the list" in capsys.readouterr().err
+    file.write_text("Nobody\n")
+    with pytest.raises(DatasetError, match=r"none of the 1 people on the list .* is there"):
+        subset_dataset(made.root, tmp_path / "no", people=file)
+    assert not (tmp_path / "no").exists()
+
+
+def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
+    large = 2**53 + 1  # no fraction of 64 bits holds it
+    made = dataset(tmp_path / "set", people("Ada Bo"), columns={"Ada/1": {"age": large}})
+    other = dataset(tmp_path / "other", people("Cy"))
+    part = subset_dataset(made.root, tmp_path / "part", per_identity=3)
+    both = merge_datasets(tmp_path / "both", [made.root, other.root])
+    for found in (part, both):
+        column = pq.read_table(found.root / "manifest.parquet")["age"]
+        assert pa.types.is_integer(column.type)
+        assert [value for value in column.to_pylist() if value is not None] == [large]
+
+
+def test_columns_of_any_name_are_kept(tmp_path: Path) -> None:
+    """Those of the writer's own arguments too."""
+    more = {"Ada/1": {"data": "raw", "suffix": "Jr.", "columns": 3, "self": 1}}
+    made = dataset(tmp_path / "set", people("Ada"), columns=more)
+    part = subset_dataset(made.root, tmp_path / "out", per_identity=3)
+    assert part.manifest.loc[1, ["data", "suffix", "columns", "self"]].tolist() == [
+        "raw",
+        "Jr.",
+        3,
+        1,
+    ]
+
+
+def test_merge_refuses_one_column_of_two_kinds(tmp_path: Path) -> None:
+    ages = {"one": 30, "two": "thirty"}
+    roots = [
+        dataset(tmp_path / name, people(name), columns={f"{name}/0": {"age": age}}).root
+        for name, age in ages.items()
+    ]
+    with pytest.raises(DatasetError, match="column 'age' holds numbers and text: give it one kind"):
+        merge_datasets(tmp_path / "out", roots)
+    assert not (tmp_path / "out").exists()
 
 
 def test_subset_keeps_columns(tmp_path: Path) -> None:

@@ -12,24 +12,39 @@ import pytest
 from facewright.datasets import erasing
 from facewright.datasets.checking import verify_datasets
 from facewright.datasets.erasing import (
+    Decisions,
     Found,
     Person,
     check_rest,
-    cleaning_rows,
-    parse_person,
-    recover,
+    cleaning_lines,
+    dataset_path,
     rewrite_cleaning,
-    rewrite_dataset,
 )
 from facewright.datasets.form import all_datasets, open_dataset
+from facewright.datasets.rewriting import (
+    check_whole,
+    recover,
+    remove_leftovers,
+    rewrite_dataset,
+)
 from facewright.errors import DatasetError
 from facewright.files import directory_digest
 
 from .making import contents, dataset, people, picture
 
 
+def parse_person(identity: str, data: Path = Path("data")) -> Person:
+    known = {dataset_path(data, d) for d in all_datasets(data)} if data.exists() else set()
+    return erasing.parse_person(identity, data=data, known=known)
+
+
+def read_decisions(data: Path) -> Decisions:
+    return erasing.read_decisions(data, datasets=all_datasets(data))
+
+
 def find_person(data: Path, person: Person) -> Person:
-    return erasing.find_person(data, person, datasets=all_datasets(data))
+    datasets = all_datasets(data)
+    return erasing.find_person(data, person, datasets=datasets, decisions=read_decisions(data))
 
 
 def find_rows(data: Path, person: Person) -> list[Found]:
@@ -37,7 +52,7 @@ def find_rows(data: Path, person: Person) -> list[Found]:
 
 
 def found_ids(data: Path, identity: str) -> dict[str, set[str]]:
-    person = find_person(data, parse_person(identity))
+    person = find_person(data, parse_person(identity, data))
     return {
         one.name: set(one.dataset.manifest.loc[one.gone, "id"]) for one in find_rows(data, person)
     }
@@ -69,7 +84,9 @@ ALL = {
 }
 
 
-@pytest.mark.parametrize("name", ["Ada_Ünal", "ada unal", "ADA  UNAL", "numbers/0001"])
+@pytest.mark.parametrize(
+    "name", ["Ada_Ünal", "ada unal", "ADA  UNAL", "numbers/0001", "train/numbers/0001"]
+)
 def test_every_spelling_and_number_is_found(data: Path, name: str) -> None:
     assert found_ids(data, name) == ALL
 
@@ -77,13 +94,77 @@ def test_every_spelling_and_number_is_found(data: Path, name: str) -> None:
 def test_a_number_is_one_person_of_one_dataset(data: Path) -> None:
     assert found_ids(data, "web/0001") == {"train/web": {"0001/0", "0001/1", "0001/2"}}
     with pytest.raises(DatasetError, match=r"--identity DATASET/0001"):
-        parse_person("0001")
+        parse_person("0001", data)
+
+
+def test_datasets_of_one_name_are_told_apart(data: Path) -> None:
+    dataset(data / "verify" / "web", people("0001 0009"), pairs=[(0, 1, "0009/0", "0009/1")])
+    with pytest.raises(DatasetError, match=r"train/web or verify/web.*--identity train/web/0001"):
+        parse_person("web/0001", data)
+    ids = {"0001/0", "0001/1", "0001/2"}
+    assert found_ids(data, "train/web/0001") == {"train/web": ids}
+    # The same names gave the same pictures; by their ids alone nothing is found.
+    person = find_person(data, parse_person("verify/web/0001", data))
+    assert [one.name for one in find_rows(data, person)] == ["verify/web"]
+
+
+def test_a_dataset_that_lies_alone_is_known_by_its_folder(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    dataset(data, people("0001 0002"))
+    assert found_ids(data, "data/0001") == {"": {"0001/0", "0001/1", "0001/2"}}
+
+
+def test_decisions_are_about_training_alone(data: Path) -> None:
+    dataset(data / "verify" / "web", people("Bo Cy Eve"), pairs=[(0, 0, "Bo/1", "Cy/1")])
+    lines = ["relabel,web,Bo/1,Bo,Ada_Ünal", "drop,web,,0002,"]
+    (data / "cleaning.csv").write_text("\n".join(["action,dataset,id,identity,to", *lines]))
+    assert found_ids(data, "ada unal") == ALL | {"train/web": ALL["train/web"] | {"Bo/1"}}
+
+
+def test_targets_are_resolved_as_validation_does(tmp_path: Path) -> None:
+    """0001 of two sets of labels are two people: the table calls them a/0001 and b/0001."""
+    data = tmp_path / "data"
+    for name in ("a", "b"):
+        photos = {
+            f"{who}/{k}.jpg": picture((name, who, k)) for who in ("0001", "0002") for k in (0,)
+        }
+        dataset(data / "train" / name, photos)
+    (data / "cleaning.csv").write_text(
+        "action,dataset,id,identity,to\nmerge,a,,0002,b/0001\nrelabel,b,0002/0,,0001\n"
+    )
+    assert found_ids(data, "b/0001") == {"train/a": {"0002/0"}, "train/b": {"0001/0", "0002/0"}}
+    assert found_ids(data, "a/0001") == {"train/a": {"0001/0"}}
+
+
+def test_earlier_decisions_that_name_a_label_are_found(data: Path) -> None:
+    decisions = read_decisions(data)
+    person = Person(labels=frozenset({("train/casia", "0000045")}))
+    head = "action,dataset,id,identity,to\n"
+
+    def named(line: str, head: str = head) -> bool:
+        return decisions.text_names(head + line, person, images=set())
+
+    assert named("drop,casia,,0000045,")
+    assert named("drop,casia,0000045/7,,")
+    assert named("merge,web,,Bo,casia/0000045")
+    assert not named("drop,web,,0000045,")
+    assert not named("drop,casia,,0000046,")
+    # What is no such table is compared cell by cell.
+    assert named("drop,casia,0000045", head="what,where,who\n")
+    assert named("casia/0000045", head="")
+    assert not named("drop,web,0000045", head="what,where,who\n")
+
+
+def test_decisions_in_a_wrong_form_are_named_by_line(data: Path) -> None:
+    (data / "cleaning.csv").write_text("action,dataset,id,identity,to\ndrop,web,,Bo,\ndrop,web\n")
+    with pytest.raises(DatasetError, match=r"cleaning.csv, line 3: 2 values instead of 5"):
+        read_decisions(data)
 
 
 def test_copies_under_other_names_are_theirs_too(data: Path) -> None:
     own = picture("Ada_Ünal/1.jpg")
     dataset(data / "train" / "more", people("Eve") | {"Eve/x.jpg": own, "Eve/empty.jpg": b""})
-    person = find_person(data, parse_person("Ada Unal"))
+    person = find_person(data, parse_person("Ada Unal", data))
     photos = {digest for one in find_rows(data, person) for digest in one.photos}
     whole = Person(person.names, person.labels, person.images, frozenset(photos))
     found = {one.name: one.identities for one in find_rows(data, whole)}
@@ -113,8 +194,9 @@ def test_decisions_lead_to_photos_and_go(data: Path) -> None:
     found = find_rows(data, person)
     ids = {one.name: set(one.dataset.manifest.loc[one.gone, "id"]) for one in found}
     assert ids == ALL | {"train/more": {"Eve/1", "Fay/0", "Fay/1", "Fay/2"}}
-    assert cleaning_rows(data, person, found) == 4
-    rewrite_cleaning(data, person, found)
+    decisions = read_decisions(data)
+    rewrite_cleaning(decisions, gone := cleaning_lines(decisions, person, found))
+    assert gone == {2, 3, 4, 5}
     assert [(row["id"], row["identity"]) for row in rows(data)] == [
         ("Hal/0", "Hal"),
         ("Bo/0", ""),
@@ -229,10 +311,14 @@ def test_leftovers_of_killed_runs_are_recovered_and_removed(tmp_path: Path) -> N
     made = dataset(data / "train" / "x", people("Ada Bo"))
     made.root.rename(data / "train" / ".x.replaced")
     (data / "train" / ".y.partial").mkdir()
-    recover(data, clean=False)
+    with pytest.raises(DatasetError, match=r"\.x\.replaced holds .*: rename it to x"):
+        check_whole(data)
+    assert not (data / "train" / "x").exists()
+    recover(data)
+    check_whole(data)
     assert len(open_dataset(data / "train" / "x").manifest) == 6
     assert (data / "train" / ".y.partial").exists()
-    recover(data, clean=True)
+    remove_leftovers(data)
     assert not (data / "train" / ".y.partial").exists()
 
 

@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from facewright.datasets import form
+from facewright.datasets.validation.measuring import MEASURES
+from facewright.datasets.validation.tables import EXPECTED, HELD
 from facewright.errors import DatasetError
 from facewright.files import directory_digest
 
@@ -21,8 +24,10 @@ from facewright.datasets.form import DatasetWriter
 root = Path(sys.argv[1])
 root.mkdir()
 with DatasetWriter(root) as writer:
-    writer.add(id="a/1", identity="a", data=b"x", suffix=".jpg", width=1, height=2, origin="o")
-    writer.add(id="a/2", identity="a", data=None, status="no_face", reason="none", quality=None)
+    more = {"width": 1, "height": 2, "origin": "o"}
+    writer.add(id="a/1", identity="a", data=b"x", suffix=".jpg", columns=more)
+    more = {"status": "no_face", "reason": "none", "quality": None}
+    writer.add(id="a/2", identity="a", data=None, columns=more)
     keys = ("name", "kind", "source", "source_digest", "licence", "consent")
     writer.finish(dict.fromkeys(keys, "-"))
 """
@@ -62,7 +67,8 @@ def test_rows_that_were_set_aside_join_with_columns_that_come_late(
     with form.DatasetWriter(tmp_path) as writer:
         for k in range(8):
             age = k + 0.5 if k > 6 else k  # whole numbers at first
-            writer.add(id=f"a/{k}", identity="a", data=b"x", age=age, **late.get(k, {}))
+            more = {"age": age} | late.get(k, {})
+            writer.add(id=f"a/{k}", identity="a", data=b"x", columns=more)
         writer.finish(CARD)
     table = form.open_dataset(tmp_path).manifest
     assert table["id"].tolist() == [f"a/{k}" for k in range(8)]
@@ -85,3 +91,150 @@ def test_one_id_twice_is_refused_however_far_apart(
             writer.add(id=f"a/{k}", identity="a", data=b"x")
         with pytest.raises(DatasetError, match="two images are named 'a/0'"):
             writer.finish(CARD)
+
+
+def test_one_id_twice_names_both_files(tmp_path: Path) -> None:
+    with form.DatasetWriter(tmp_path) as writer:
+        for name in ("a/1.jpg", "a/2.jpg", "a/1.png"):
+            columns = {"origin": name}
+            writer.add(id=name.partition(".")[0], identity="a", data=b"x", columns=columns)
+        with pytest.raises(DatasetError, match=r"named 'a/1' \('a/1.jpg' and 'a/1.png'\): rename"):
+            writer.finish(CARD)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1, "x"], "holds numbers and text: give it one kind"),
+        (["x", None, 1], "holds numbers and text: give it one kind"),
+        ([True, 2.5], "holds numbers and truth values: give it one kind"),
+        ([1, None, None, "x"], "holds numbers and text: give it one kind"),  # set aside in between
+        ([[0.5], "x"], "holds lists and text: give it one kind"),
+        ([2**70], "holds numbers that cannot be stored"),
+        (["\udc80"], "holds text that cannot be stored"),
+    ],
+)
+def test_a_column_of_several_kinds_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[Any], said: str
+) -> None:
+    monkeypatch.setattr(form, "ROWS", 3)
+
+    def write() -> None:
+        with form.DatasetWriter(tmp_path) as writer:
+            for k, value in enumerate(values):
+                writer.add(id=f"a/{k}", identity="a", data=b"x", columns={"age": value})
+            writer.finish(CARD)
+
+    with pytest.raises(DatasetError, match=f"the column 'age' {said}"):
+        write()
+
+
+def written(root: Path) -> Path:
+    """A dataset of three images with two pairs."""
+    root.mkdir()
+    with form.DatasetWriter(root) as writer:
+        for k in range(3):
+            writer.add(id=f"a/{k}", identity="a", data=b"x", suffix=".jpg")
+        pairs = [(0, 1, "a/0", "a/1"), (1, 1, "a/1", "a/2")]
+        writer.finish(CARD, pairs=pd.DataFrame(pairs, columns=form.PAIR_COLUMNS))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "values", "said"),
+    [
+        ("manifest", "id", ["a/0", None, "a/2"], "row 2: its id is .* and must be text"),
+        ("manifest", "identity", [1, 2, 3], "row 1: its identity is 1 and must be text"),
+        ("manifest", "shard", ["", None, None], "row 2: its shard is .* and must be text"),
+        ("manifest", "sha256", [b"x"] * 3, "row 1: its sha256 is b'x' and must be text"),
+        ("manifest", "offset", [0, 0, -1], "row 3: its offset is -1 and must be a whole number"),
+        ("manifest", "offset", [0, None, 1], "row 2: its offset is nan and must be a whole number"),
+        ("manifest", "length", [0.5, 1, 1], "row 1: its length is 0.5 and must be a whole number"),
+        ("manifest", "length", [1, 2**63 - 1, 1], "row 2: its length is 9223372036854775807 and"),
+        ("manifest", "length", ["1"] * 3, "row 1: its length is '1' and must be a whole number"),
+        ("manifest", "length", [True] * 3, "row 1: its length is True and must be a whole number"),
+        ("manifest", "length", None, "lacks length"),
+        ("pairs", "a", ["a/0", None], "row 2: its a is .* and must be text"),
+        ("pairs", "label", [1, None], "row 2: its label is nan and must be a whole number from 0"),
+        ("pairs", "fold", None, "lacks fold"),
+    ],
+)
+def test_values_of_another_kind_are_one_line(
+    tmp_path: Path, table: str, column: str, values: list[Any] | None, said: str
+) -> None:
+    root = written(tmp_path / "set")
+    path = root / f"{table}.parquet"
+    rows = pd.read_parquet(path).drop(columns=column)
+    if values is not None:
+        rows[column] = values
+    rows.to_parquet(path, index=False)
+    with pytest.raises(DatasetError, match=rf"{table}\.parquet.* {said}"):
+        form.open_dataset(root)
+
+
+def test_a_card_that_was_edited_by_hand(tmp_path: Path) -> None:
+    root = written(tmp_path / "set")
+    card = root / "dataset.yaml"
+    text = card.read_text()
+    card.write_text(text.replace("licence: '-'", "licence:"))
+    assert form.open_dataset(root).card.licence == ""
+    for value in ("2020-01-01", "4.0", "[CC0]", "yes"):
+        card.write_text(text.replace("licence: '-'", f"licence: {value}"))
+        with pytest.raises(DatasetError, match=r"yaml: licence must be text: put it into q"):
+            form.open_dataset(root)
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [
+        "../../../etc/passwd",
+        "/etc/passwd",
+        "../set/shards/00000.tar",
+        "/x/shards/00000.tar",
+        "shards/../00000.tar",
+        "shards/0.tar",
+        "shards/00000.tar\n",
+        "",
+    ],
+)
+def test_nothing_but_shards_is_opened(tmp_path: Path, shard: str) -> None:
+    root = written(tmp_path / "set")
+    with pytest.raises(DatasetError, match=r"no shards/NNNNN.tar|leads outside"):
+        form.read_bytes(root, shard=shard, offset=0, length=1)
+    form.read_bytes(tmp_path, shard="set/shards/00000.tar", offset=0, length=1)
+
+
+def test_a_length_that_the_shard_has_not_takes_no_memory(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="cut short at byte 512"):
+        form.read_bytes(
+            written(tmp_path / "set"), shard="shards/00000.tar", offset=512, length=2**50
+        )
+
+
+def test_what_stages_state_no_source_may_bring() -> None:
+    measured = set(MEASURES.names or ())
+    stated = {*form.MANIFEST_COLUMNS, *HELD, *EXPECTED, *measured}
+    assert stated <= form.RESERVED
+    assert not form.RESERVED & {"person", "landmarks", "aligned", "source", "age", "gender"}
+
+
+def test_labels_must_fit_the_identities() -> None:
+    pairs = pd.DataFrame([(0, 1, "A/1", "A/2"), (0, 0, "A/1", "B/1")], columns=form.PAIR_COLUMNS)
+    form.check_labels(pairs, lambda id: id[0], where="pairs.txt")
+    for label, said in ((0, "two identities"), (1, "one identity")):
+        with pytest.raises(DatasetError, match=rf"^pairs.txt: .* called {said}.*\(1 such pairs\)"):
+            form.check_labels(pairs.assign(label=label), lambda id: id[0], where="pairs.txt")
+
+
+@pytest.mark.parametrize("identity", ["", " ", ".", "..", "a/b", "a\\b", "a\0b", "a\nb", "\x7f"])
+def test_an_identity_that_is_no_folder_is_refused(identity: str) -> None:
+    with pytest.raises(DatasetError, match=r"^there: .* can be no identity"):
+        form.check_identity(identity, where="there")
+    form.check_identity("Zoë_Ω 7.", where="there")
+
+
+def test_ten_folds_of_one_size_in_the_order_given() -> None:
+    folds = [form.fold_of(k, 40) for k in range(40)]
+    assert folds == sorted(folds)
+    assert [folds.count(fold) for fold in range(10)] == [4] * 10
+    assert {form.fold_of(k, 3) for k in range(3)} <= set(range(10))

@@ -1,13 +1,20 @@
 """The one decoder: pixels as they were, upright, or a refusal."""
 
 import io
+import warnings
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from facewright.datasets.images import MAX_PIXELS, decode_rgb, image_size, is_image_name
+from facewright.datasets.images import (
+    MAX_PIXELS,
+    decode_rgb,
+    image_format,
+    image_size,
+    is_image_name,
+)
 from facewright.errors import DatasetError
 
 RGB = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -115,6 +122,9 @@ def test_names_of_images() -> None:
         assert is_image_name(name)
     for name in ("A/1.txt", "A/jpg", "A/.jpg", "A/._1.jpg", "__MACOSX/A/1.jpg", "A/1.jpg.part"):
         assert not is_image_name(name)
+    for folder in (".thumbnails", "A/.git/x", "@eaDir", "A/@eaDir", "A/__MACOSX"):
+        assert not is_image_name(f"{folder}/1.jpg")
+        assert is_image_name(f"{folder.replace('.', '_').replace('@', '_')}x/1.jpg")
 
 
 BANDS = np.zeros((48, 64, 3), np.uint8)  # colours in which a channel taken for another would show
@@ -185,3 +195,36 @@ def test_exif_orientation_counts_in_every_form(form: str, orientation: int) -> N
     data = encode(form, image, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
     with Image.open(io.BytesIO(data)) as opened:
         assert_like(data, np.asarray(ImageOps.exif_transpose(opened).convert("RGB")), 0)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_the_format_is_told_from_twelve_bytes(form: str) -> None:
+    assert image_format(encode(form)[:12]) == form
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"GIF89a", b"\x89PNG", b"text"]
+)
+def test_other_files_have_no_format(start: bytes) -> None:
+    assert image_format(start) is None
+
+
+def test_damaged_tiffs_are_measured_in_silence() -> None:
+    data = bytearray(encode("TIFF"))
+    count = int.from_bytes(data[4:8], "little")
+    data[count + 12 * 9 + 2 + 8 : count + 12 * 9 + 2 + 12] = b"\xff\xff\xff\x7f"
+    noisy = 0
+    for at in range(count, len(data)):
+        changed = data[:at] + b"\x7f" + data[at + 1 :]
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                with Image.open(io.BytesIO(changed)) as image:
+                    assert image.size
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                pass
+            noisy += bool(said)
+            said.clear()
+            image_size(bytes(changed))
+            assert not said
+    assert noisy

@@ -9,62 +9,19 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from facewright.datasets.form import find_datasets, member_name, open_dataset, read_bytes
+from facewright.datasets.form import find_datasets, open_dataset, read_bytes
 from facewright.datasets.importing import import_dataset
 from facewright.datasets.readers.folder import read_folder
+from facewright.datasets.tars import member_name
 from facewright.errors import DatasetError
 from facewright.files import directory_digest
 
-
-def jpeg(seed: int, *, side: int = 32) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side + 8, 3), dtype=np.uint8)
-    return cv2.imencode(".jpg", pixels)[1].tobytes()
-
-
-PHOTOS = {
-    "Ada Ünal/one photo.jpg": jpeg(1),
-    "Ada Ünal/J.R._2.JPG": jpeg(2),
-    "Zoë_Ω 7/a.jpg": jpeg(3),
-    "Zoë_Ω 7/b.jpg": jpeg(4),
-    "陳/写真.jpg": jpeg(5),
-}
-
-
-def folder(path: Path, photos: dict[str, bytes] = PHOTOS) -> Path:
-    for name, data in photos.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(data)
-    return path
-
-
-def archive(path: Path, photos: dict[str, bytes] = PHOTOS, *, top: str = "") -> Path:
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as packed:
-            for name, data in photos.items():
-                packed.writestr(top + name, data)
-        return path
-    mode = {".tgz": "w:gz", ".tar": "w", ".bz2": "w:bz2", ".xz": "w:xz"}[path.suffix]
-    with tarfile.open(path, mode) as packed:
-        for name, data in photos.items():
-            member = tarfile.TarInfo(top + name)
-            member.size = len(data)
-            packed.addfile(member, io.BytesIO(data))
-    return path
-
-
-def refused(source: str | Path, output: Path, **options: Path) -> str:
-    with pytest.raises(DatasetError) as caught:
-        import_dataset(source, output, **options)
-    assert not output.exists()
-    assert not list(output.parent.glob(".*.partial"))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from .making import PHOTOS, archive, folder, jpeg, refused
 
 
 @pytest.mark.parametrize("kind", ["folder", "a.tar", "a.tgz", "a.tar.bz2", "a.tar.xz", "a.zip"])
@@ -367,7 +324,7 @@ def test_names_come_back_as_they_were(names: dict[str, str], kind: str) -> None:
     names = {
         identity: stem
         for identity, stem in names.items()
-        if identity.strip() and identity.strip(".") and stem[0] != "."
+        if identity.strip() and identity[0] != "." and stem[0] != "."
         if not set("/\\") & set(identity + stem) and identity[1:2] != ":"
     }
     assume(names)
@@ -380,3 +337,14 @@ def test_names_come_back_as_they_were(names: dict[str, str], kind: str) -> None:
         identity: f"{identity}/{stem}" for identity, stem in names.items()
     }
     assert manifest["origin"].tolist() == list(photos)
+
+
+def test_hidden_folders_are_left_out_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hidden = {".trash/1.jpg": jpeg(2), "A/.thumbs/1.jpg": jpeg(3), "@eaDir/A/1.jpg": jpeg(4)}
+    source = folder(tmp_path / "in", {"A/1.jpg": jpeg(1)} | hidden)
+    assert import_dataset(source, tmp_path / "out").manifest["id"].tolist() == ["A/1"]
+    said = capsys.readouterr().err
+    assert "3 files that are no images left out, first .trash/1.jpg" in said
+    assert "no image in the folder" not in said

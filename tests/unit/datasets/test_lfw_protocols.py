@@ -42,6 +42,13 @@ def test_view_2_has_its_own_folds(tmp_path: Path) -> None:
     ]
 
 
+def test_names_with_dots_need_no_suffix(tmp_path: Path) -> None:
+    lines = ["0\t1\tA/J.R._1\tA/J.R._2.JPG", "0\t0\tA/J.R._1\tB/Dr. No"]
+    pairs = read_pairs(write(tmp_path / "pairs.tsv", *lines))
+    assert pairs["a"].tolist() == ["A/J.R._1", "A/J.R._1"]
+    assert pairs["b"].tolist() == ["A/J.R._2", "B/Dr. No"]
+
+
 def test_view_1_gets_ten_folds_with_both_labels_in_equal_shares(tmp_path: Path) -> None:
     genuine = [f"A\t{k}\t{k + 1}" for k in range(1, 31)]
     impostor = [f"A\t{k}\tB\t{k}" for k in range(1, 31)]
@@ -68,6 +75,8 @@ def test_tab_separated_pairs(tmp_path: Path) -> None:
         (["1", "A\tone\t2", "A\t1\tB\t1"], "'A\\tone\\t2' is no pair"),
         (["0\t2\tA/1.jpg\tA/2.jpg"], "is no pair"),
         (["hello"], "'hello' is no pair"),
+        (["0\t1\t1.jpg\tA/2.jpg"], "'0\\t1\\t1.jpg\\tA/2.jpg' is no pair"),
+        (["0\t1\tA/1.jpg\t2.jpg"], "is no pair"),
     ],
 )
 def test_pairs_that_say_nothing_are_refused(tmp_path: Path, lines: list[str], said: str) -> None:

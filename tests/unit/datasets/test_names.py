@@ -5,12 +5,22 @@ import pytest
 from facewright.datasets.names import comparable, is_label
 
 
-@pytest.mark.parametrize("identity", ["0000045", "n000123", "m-17", "7", "A", "a_1_b", ""])
+@pytest.mark.parametrize(
+    "identity", ["0000045", "n000123", "m-17", "7", "A", "a_1_b", "", "x\u0302_1", "Ａ1", "❤️"]
+)
 def test_labels(identity: str) -> None:
     assert is_label(identity)
 
 
-@pytest.mark.parametrize("identity", ["Ann", "ann_0001", "Jo", "12_Ann", "Ян", "王芳", "Le\u0301a"])
+@pytest.mark.parametrize(
+    "identity",
+    [
+        *("Ann", "ann_0001", "Jo", "12_Ann", "Ян", "王芳", "Le\u0301a"),
+        *("陳", "陳_0001", "김", "あ"),
+        # Devanagari, Thai, Tamil: vowel signs stand between two letters, or after one.
+        *("रीमा", "क्षि", "ปู", "สมชาย", "மீனா"),
+    ],
+)
 def test_names(identity: str) -> None:
     assert not is_label(identity)
 
@@ -35,3 +45,29 @@ def test_no_letters_no_name() -> None:
 def test_case_of_scripts() -> None:
     assert comparable("STRASSE") == comparable("Straße")
     assert comparable("ΑΣ") == comparable("ας")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("मीना", "मोना"),  # Devanagari: only the vowel signs differ
+        ("रीमा", "राम"),
+        ("สมชาย", "สมชัย"),  # Thai
+        ("ปู", "ปี"),
+        ("மீனா", "மோனா"),  # Tamil
+        ("かき", "がき"),  # the voicing mark comes off in NFKD, and spells another syllable
+    ],
+)
+def test_vowel_signs_spell_the_name(one: str, other: str) -> None:
+    assert comparable(one) != comparable(other)
+    assert comparable(one) == one
+    assert " " not in comparable(other)
+
+
+def test_points_that_most_writing_leaves_out_are_left_out() -> None:
+    assert comparable("مُحَمَّد") == comparable("محمد") == "محمد"
+    assert comparable("דָּנִי") == comparable("דני") == "דני"
+
+
+def test_a_mark_alone_is_no_word() -> None:
+    assert comparable("❤️ Ann") == "ann"

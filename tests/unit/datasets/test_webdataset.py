@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from facewright.datasets.form import member_name
 from facewright.datasets.importing import import_dataset
 from facewright.datasets.readers import Entry
 from facewright.datasets.readers.webdataset import _plain, read_samples, read_shards
+from facewright.datasets.tars import member_name
 from facewright.errors import DatasetError
 
-from .making import contents, picture
-from .test_importing import PHOTOS, folder, refused
+from .making import PHOTOS, archive, contents, dataset, folder, people, picture, refused
 
 
 def shard(path: Path, *members: tuple[str, bytes]) -> Path:
@@ -120,7 +119,60 @@ def test_one_sample_is_held_at_a_time(tmp_path: Path) -> None:
     source = shard(tmp_path / "a.tar", *members, ("A/same.0.cls", b"7"))
     tracemalloc.start()
     try:
-        assert sum(len(entry.read()) for entry in read_shards([source])) == 20 * size + 1
+        assert (
+            sum(len(entry.read()) for entry in read_shards([source], source="a")) == 20 * size + 1
+        )
         assert tracemalloc.get_traced_memory()[1] < 6 * size
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tgz"])
+def test_identities_may_go_on_in_the_next_shard(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "in").mkdir()
+    for k in range(3):
+        photos = {f"top/Ada/{k}.jpg": picture(k), f"top/Bo/{k}.jpg": picture(k + 3)}
+        archive(tmp_path / "in" / f"s{k}{suffix}", photos)
+    manifest = import_dataset(tmp_path / "in", tmp_path / "out").manifest
+    assert manifest["id"].tolist() == [f"{name}/{k}" for k in range(3) for name in ("Ada", "Bo")]
+    assert manifest["origin"][3] == f"s1{suffix.removesuffix('.tar')}/top/Bo/1.jpg"
+    archive(tmp_path / "in" / f"s3{suffix}", {"Cy/1.jpg": picture(9)})
+    assert "/Cy/1.jpg' does not lie like 's0" in refused(tmp_path / "in", tmp_path / "none")
+
+
+def test_many_shards_of_a_dataset_give_its_ids_and_bytes(tmp_path: Path) -> None:
+    first = dataset(tmp_path / "first", people("Ada Bo J.R. Zoë", photos=9), shard_bytes=4000)
+    assert first.manifest["shard"].nunique() > 3
+    again = import_dataset(first.root / "shards", tmp_path / "again")
+    assert again.manifest["id"].tolist() == first.manifest["id"].tolist()
+    assert contents(again) == contents(first)
+    ids = tmp_path / "ids"
+    ids.write_text("Bo/3\nJ.R./8\n")
+    some = import_dataset(first.root / "shards", tmp_path / "some", images=ids)
+    assert some.manifest["id"].tolist() == ["Bo/3", "J.R./8"]
+
+
+def test_labels_in_json_do_not_outvote_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = shard(
+        tmp_path / "a.tar",
+        ("Ada/0.jpg", picture(0)),
+        ("Ada/0.json", b'{"label": 1, "source": "film"}'),
+        ("Ada/1.jpg", picture(1)),
+        ("Ada/1.json", b'{"cls": 7}'),
+        ("Ada/2.jpg", picture(2)),
+        ("Ada/2.json", b'{"identity": "Bo", "label": 1}'),
+        ("Ada/3.cls", b"Cy"),
+        ("Ada/3.jpg", picture(3)),
+        ("Ada/3.json", b'{"label": 1}'),
+        ("Ada/4.jpg", picture(4)),
+        ("Ada/4.json", b'{"identity": "Ada"}'),
+    )
+    manifest = import_dataset(source, tmp_path / "out").manifest
+    assert manifest["id"].tolist() == ["Ada/0", "Ada/1", "Bo/Ada-2", "Cy/Ada-3", "Ada/4"]
+    assert manifest["source"].fillna("").tolist() == ["film", "", "", "", ""]
+    said = capsys.readouterr().err
+    assert "2 labels in JSON are not taken, first that of 'Ada/0.jpg'" in said
+    assert "2 images have another identity than their folder" in said
+    assert "first Ada/2.jpg" in said

@@ -1,5 +1,6 @@
 """align: stated landmarks, aligned crops and the columns of the source."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from facewright.alignment import ARCFACE_TEMPLATE
 from facewright.datasets.crops import Crops
 from facewright.datasets.form import DatasetWriter, open_dataset
 from facewright.datasets.sample import render_photo
+from facewright.errors import DatasetError
 from facewright.params import Align, check
-from facewright.stages import align
+from facewright.stages import align, photo
 
 OPTIONS = {"detector": "mtcnn", "model": None, "min_face": 0.2, "threshold": 0.7}
 CARD = dict.fromkeys(("name", "source", "source_digest", "licence", "consent"), "x")
@@ -52,7 +54,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         with DatasetWriter(folder) as writer:
             for id, (data, columns) in PHOTOS.items():
-                writer.add(id=id, identity=id[0], data=data, suffix=".png", origin=id, **columns)
+                more = {"origin": id} | columns
+                writer.add(id=id, identity=id[0], data=data, suffix=".png", columns=more)
             writer.finish(CARD | {"kind": kind}, pairs=pairs if half == "verify" else None)
         table = pd.read_parquet(folder / "manifest.parquet")
         table["shard"] = f"{half}/set/" + table["shard"]
@@ -89,6 +92,31 @@ def test_stated_landmarks_replace_detection_and_columns_stay(project: Path) -> N
     assert table.loc["B/face", "person"] == "Somebody"
     assert "sharpness" not in table
     assert table.loc["A/crop", "photo_sha256"] != table.loc["A/crop", "sha256"]
+
+
+def test_an_unreadable_photo_is_named(project: Path) -> None:
+    """One that validate accepted, and that changed since."""
+    rows = pd.read_parquet(project / "validate" / "train.parquet").to_dict("records")
+    row = {str(name): value for name, value in rows[0].items()} | {"length": 20}
+    with pytest.raises(DatasetError, match=r"^set, 'A/crop': "):
+        photo.align_photos((project / "data", [row]))
+
+
+def test_columns_of_a_source_never_stand_for_those_of_align(project: Path, tmp_path: Path) -> None:
+    """Here a manifest that another program wrote states a score, a box and a sharpness."""
+    shutil.copytree(project, tmp_path / "project")
+    for half in ("train", "verify"):
+        path = tmp_path / "project" / "data" / half / "set" / "manifest.parquet"
+        stated = pd.read_parquet(path).assign(score=2.0, box="x", sharpness=-1.0, photo_sha256="x")
+        stated.to_parquet(path, index=False)
+        path = tmp_path / "project" / "validate" / f"{half}.parquet"
+        judged = pd.read_parquet(path).assign(score=2.0, box="x", photo_sha256="x", merged_from="m")
+        judged.to_parquet(path)
+    table = run(tmp_path / "project", landmarks="source")
+    assert table["score"].dropna().between(0, 1).all()
+    assert "sharpness" not in table
+    assert table["photo_sha256"].str.len().eq(64).all()
+    assert not table["box"].map(lambda box: isinstance(box, str)).any()
 
 
 def test_detect_believes_nobody(project: Path) -> None:

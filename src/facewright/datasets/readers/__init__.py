@@ -3,7 +3,8 @@
 A reader never writes, holds one image at a time, and refuses names that could lead outside.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +19,16 @@ class Entry:
     """One file of a source. `read` gives its bytes, and must be called before the next entry."""
 
     name: str  # path inside the source, with forward slashes
-    size: int  # bytes
+    size: int  # bytes; 0 where nobody knows
     read: Callable[[], bytes]
     identity: str | None = None  # where the source states it; else it is the folder's name
     columns: Mapping[str, Any] = field(default_factory=dict)  # more for the manifest; see `form`
+    shard: str = ""  # the file that it lies in, where a source is several
+
+    @property
+    def origin(self) -> str:
+        """Where it lies in the source, for the manifest."""
+        return f"{self.shard}/{self.name}" if self.shard else self.name
 
 
 def checked_name(name: str, *, source: str) -> str:
@@ -53,3 +60,14 @@ def checked_size(entry: Entry, *, source: str) -> Entry:
             f"{MAX_IMAGE_BYTES / 1e6:.0f}: remove it from the source"
         )
     return entry
+
+
+@contextmanager
+def readable(where: object) -> Iterator[None]:
+    """Turn what the system says while the file `where` is read into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"{where} cannot be read ({error.strerror}): check it and its permissions"
+        ) from error

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facewright.datasets.images import SUFFIXES
+from facewright.datasets.readers.text import lines
 from facewright.errors import DatasetError
 
 POINTS = 10  # numbers: x and y of five landmarks
@@ -87,7 +88,7 @@ class Landmarks:
 
     def _read(self, paths: Iterable[Path]) -> Iterator[str]:
         for path in paths:
-            for number, line in _lines(path):
+            for number, line in lines(path):
                 where = f"{path}, line {number}"
                 name, *values = line.split("\t") if "\t" in line else line.split(",")
                 name = name.strip().strip('"')
@@ -138,13 +139,13 @@ def _ten(values: Any, *, where: str) -> list[float]:
     return points
 
 
-def read_list(path: Path) -> PhotoNames:
+def read_photo_names(path: Path) -> PhotoNames:
     """The photos that a list names, one a line.
 
     Raises:
         DatasetError: the file cannot be read, or names no photo.
     """
-    names = PhotoNames(line.strip().removeprefix("./") for _, line in _lines(path))
+    names = PhotoNames(line.strip().removeprefix("./") for _, line in lines(path))
     if not len(names):
         raise DatasetError(f"{path} names no photo: give one path a line")
     return names
@@ -158,18 +159,18 @@ def read_names(path: Path) -> dict[str, Mapping[str, str]]:
     Raises:
         DatasetError: the file cannot be read, has a line of another form, or names nobody.
     """
-    lines = _lines(path)
-    first, head = next(lines, (0, ""))
+    rows = lines(path)
+    first, head = next(rows, (0, ""))
     known: dict[str, Mapping[str, str]] = {}
     if head.replace(" ", "").startswith("Class_ID,"):
-        for number, line in lines:
-            values = [value.strip() for value in next(csv.reader([line], skipinitialspace=True))]
+        for number, line in rows:
+            values = _cells(line, where=f"{path}, line {number}")
             if len(values) < 5 or not values[0]:
                 raise DatasetError(f"{path}, line {number}: {line!r} has not five columns")
             stated = {"person": values[1], "gender": values[4]}
             known[values[0]] = {column: value for column, value in stated.items() if value}
     else:
-        for number, line in chain([(first, head)] if head else [], lines):
+        for number, line in chain([(first, head)] if head else [], rows):
             identity, *name = line.split("\t", 1) if "\t" in line else line.split(None, 1)
             if not name or not name[0].strip():
                 raise DatasetError(
@@ -181,12 +182,8 @@ def read_names(path: Path) -> dict[str, Mapping[str, str]]:
     return known
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of every line that holds something."""
+def _cells(line: str, *, where: str) -> list[str]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as text ({error}): check the path") from error
+        return [value.strip() for value in next(csv.reader([line], skipinitialspace=True))]
+    except csv.Error as error:
+        raise DatasetError(f"{where} is no line of CSV ({error}): correct it") from error

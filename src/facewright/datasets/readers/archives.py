@@ -15,15 +15,19 @@ import zipfile
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Self
 
+from facewright.datasets.images import is_image_name
 from facewright.datasets.readers import Entry, checked_name, checked_size
-from facewright.datasets.readers.inflate import Inflated, InflatedXz
+from facewright.datasets.readers.inflate import BOMB_RATIO, Inflated, InflatedStreams, xz
 from facewright.errors import DatasetError
 
 MAX_HEADER_BYTES = 1024 * 1024  # a long name, or a member's pax records; tarfile reads them whole
 MAX_HEADERS = 8  # for one member; tarfile goes into them one within the other
+BOMB_BYTES = 16_000_000  # of one image of a zip that may be more than BOMB_RATIO its packed size
+_ZIP_HEADER = 30  # bytes before a member's name (APPNOTE.TXT 4.3.7)
 
 _EXTENDED = (
     tarfile.GNUTYPE_LONGNAME,
@@ -61,10 +65,10 @@ def read_archive(path: Path) -> Generator[Entry]:
             with Inflated(file) as stream:
                 yield from _read_tar(path, stream)
         elif magic[:3] == b"BZh":
-            with bz2.open(file) as stream:
+            with InflatedStreams(file, new=bz2.BZ2Decompressor) as stream:
                 yield from _read_tar(path, stream)
         elif magic == b"\xfd7zXZ\0":
-            with InflatedXz(file) as stream:
+            with InflatedStreams(file, new=xz) as stream:
                 yield from _read_tar(path, stream)
         else:
             yield from _read_tar(path, file)
@@ -153,6 +157,7 @@ def _read_tar(path: Path, stream: IO[bytes] | Inflated) -> Generator[Entry]:
 
 def _read_zip(path: Path, file: IO[bytes]) -> Generator[Entry]:
     with zipfile.ZipFile(file) as archive:
+        _check_places(path, archive)
         for info in archive.infolist():
             if not info.filename:  # zipfile stumbles over it
                 raise zipfile.BadZipFile("a member has no name")
@@ -177,6 +182,12 @@ def _read_zip(path: Path, file: IO[bytes]) -> Generator[Entry]:
                     f"{path.name}: {info.filename!r} is neither stored nor deflated: unpack it "
                     "and import the folder"
                 )
+            swollen = info.file_size > BOMB_RATIO * info.compress_size
+            if swollen and info.file_size > BOMB_BYTES and is_image_name(name):
+                raise DatasetError(
+                    f"{path.name}: {info.filename!r} has {info.compress_size} bytes and claims to "
+                    f"inflate to {info.file_size / 1e6:.0f} MB, as no photo does: remove it"
+                )
 
             def read(info: zipfile.ZipInfo = info) -> bytes:
                 # zipfile cuts a member at its stated size without a word: state one byte more.
@@ -189,3 +200,14 @@ def _read_zip(path: Path, file: IO[bytes]) -> Generator[Entry]:
                 return data
 
             yield checked_size(Entry(name, info.file_size, read), source=path.name)
+
+
+def _check_places(path: Path, archive: zipfile.ZipFile) -> None:
+    """Members that share bytes are one photo under many names, or a bomb; no program packs so."""
+    places = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    for info, after in pairwise(places):
+        if info.header_offset + _ZIP_HEADER + info.compress_size > after.header_offset:
+            raise DatasetError(
+                f"{path.name}: {info.filename!r} and {after.filename!r} share bytes of the "
+                "archive: pack it again"
+            )

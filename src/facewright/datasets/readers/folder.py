@@ -6,7 +6,7 @@ from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 
-from facewright.datasets.readers import Entry, checked_name, checked_size
+from facewright.datasets.readers import Entry, checked_name, checked_size, readable
 from facewright.errors import DatasetError
 
 
@@ -32,10 +32,8 @@ def read_folder(root: Path) -> Generator[Entry]:
             continue
         path = os.path.join(root, name)  # noqa: PTH118  (pathlib takes longer than the file)
         checked_name(name, source=str(root))
-        try:
+        with readable(f"{root}: {path}"):
             found = os.stat(path)  # noqa: PTH116
-        except OSError as error:
-            raise _unreadable(error, root=root) from error
         if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
             raise DatasetError(f"{root}: {name!r} is no plain file: remove it from the source")
         entry = Entry(name=name, size=found.st_size, read=partial(_read, path, root=root))
@@ -43,29 +41,18 @@ def read_folder(root: Path) -> Generator[Entry]:
 
 
 def _inside(root: Path, folder: str) -> list[str]:
-    try:
-        with os.scandir(root / folder) as found:
-            names = []
-            for item in found:
-                if item.is_dir() and item.is_symlink():
-                    raise DatasetError(
-                        f"{root}: the folder {item.name!r} is a link, which is not followed: "
-                        "put the folder itself there"
-                    )
-                names.append(f"{folder}{item.name}/" if item.is_dir() else folder + item.name)
-            return names
-    except OSError as error:
-        raise _unreadable(error, root=root) from error
+    with readable(f"{root}: {root / folder}"), os.scandir(root / folder) as found:
+        names = []
+        for item in found:
+            if item.is_dir() and item.is_symlink():
+                raise DatasetError(
+                    f"{root}: the folder {item.name!r} is a link, which is not followed: "
+                    "put the folder itself there"
+                )
+            names.append(f"{folder}{item.name}/" if item.is_dir() else folder + item.name)
+        return names
 
 
 def _read(path: str, *, root: Path) -> bytes:
-    try:
+    with readable(f"{root}: {path}"):
         return Path(path).read_bytes()
-    except OSError as error:
-        raise _unreadable(error, root=root) from error
-
-
-def _unreadable(error: OSError, *, root: Path) -> DatasetError:
-    return DatasetError(
-        f"{root}: {error.filename} cannot be read ({error.strerror}): check it and its permissions"
-    )

@@ -1,4 +1,4 @@
-"""Gzip and xz streams, inflated a few megabytes ahead by a second thread.
+"""Gzip, bzip2 and xz streams, inflated a few megabytes ahead by a second thread.
 
 Several times faster than `gzip.open` for tar archives of photos: zlib runs without Python's lock,
 so that inflating, hashing and writing share two cores, and reads are slices of one large block.
@@ -7,9 +7,16 @@ so that inflating, hashing and writing share two cores, and reads are slices of 
 import lzma
 import zlib
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Protocol, Self
+
+from facewright.errors import DatasetError
+
+BOMB_RATIO = 100  # bytes from one; photos give no more than they take
+BOMB_BYTES = 1_000_000_000  # of a stream, up to which it may have a larger ratio
 
 _BLOCK = 1 << 20  # bytes, read and inflated at a time
 _AHEAD = 4  # blocks
@@ -26,13 +33,14 @@ class Inflated:
         self._file = file
         self._zlib = zlib.decompressobj(wbits=31)
         self._pending = b""
+        self._taken = self._given = 0  # bytes read from the file, and inflated
         self._block, self._at = b"", 0  # what was inflated, and how much of it was read
         self._before = 0  # bytes in the blocks before this one
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="inflate")
         self._ahead: deque[Future[bytes]] = deque()
 
     def __enter__(self) -> Self:
-        self._ahead.extend(self._pool.submit(self._inflate) for _ in range(_AHEAD))
+        self._ahead.extend(self._pool.submit(self._checked) for _ in range(_AHEAD))
         return self
 
     def __exit__(
@@ -69,17 +77,32 @@ class Inflated:
 
     def _next_block(self) -> bool:
         block = self._ahead.popleft().result()
-        self._ahead.append(self._pool.submit(self._inflate))
+        self._ahead.append(self._pool.submit(self._checked))
         if block:
             self._before += len(self._block)
             self._block, self._at = block, 0
         return bool(block)
 
+    def _checked(self) -> bytes:
+        """One block, empty at the end; one thread runs these in order."""
+        block = self._inflate()
+        self._given += len(block)
+        if self._given > max(BOMB_BYTES, BOMB_RATIO * self._taken):
+            raise DatasetError(
+                f"{Path(self._file.name).name} inflates to more than {BOMB_RATIO} times its size, "
+                "as no photos do: unpack it and import the folder if you trust it"
+            )
+        return block
+
+    def _fill(self) -> None:
+        self._pending = self._file.read(_BLOCK)
+        self._taken += len(self._pending)
+
     def _inflate(self) -> bytes:
-        """One block, empty at the end; one thread runs these in order. Memory stays bounded."""
+        """Memory stays bounded, whatever the stream says."""
         while True:
             if not self._pending:
-                self._pending = self._file.read(_BLOCK)
+                self._fill()
                 if not self._pending:
                     if self._zlib.eof:
                         return b""
@@ -95,27 +118,45 @@ class Inflated:
                 return block
 
 
-class InflatedXz(Inflated):
-    """The same for an xz stream, which gets no more than a bounded dictionary."""
+class Decompressor(Protocol):
+    """What those of Python's `bz2` and `lzma` have in common."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+def xz() -> lzma.LZMADecompressor:
+    """One that gets no more than a bounded dictionary."""
+    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+
+
+class InflatedStreams(Inflated):
+    """The same for bzip2 and xz; `new` makes the decompressor of one stream."""
+
+    def __init__(self, file: IO[bytes], *, new: Callable[[], Decompressor]) -> None:
         super().__init__(file)
-        self._xz = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+        self._new = new
+        self._stream = new()
 
     def _inflate(self) -> bytes:
         while True:
-            if not self._pending and (self._xz.needs_input or self._xz.eof):
-                self._pending = self._file.read(_BLOCK)
+            if not self._pending and (self._stream.needs_input or self._stream.eof):
+                self._fill()
                 if not self._pending:
-                    if self._xz.eof:
+                    if self._stream.eof:
                         return b""
                     raise EOFError("it is cut short")
-            if self._xz.eof:  # an xz file may be several as well
+            if self._stream.eof:  # a file may be several streams, one after another
                 self._pending = self._pending.lstrip(b"\0")
                 if not self._pending:
                     continue
-                self._xz = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
-            block = self._xz.decompress(self._pending, _BLOCK)
-            self._pending = self._xz.unused_data if self._xz.eof else b""
+                self._stream = self._new()
+            block = self._stream.decompress(self._pending, _BLOCK)
+            self._pending = self._stream.unused_data if self._stream.eof else b""
             if block:
                 return block

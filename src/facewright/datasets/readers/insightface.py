@@ -16,7 +16,6 @@ import bisect
 import hashlib
 import math
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,23 +23,18 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from facewright.datasets.form import PAIR_COLUMNS
-from facewright.datasets.images import image_size
-from facewright.datasets.readers import Entry
+from facewright.datasets.form import PAIR_COLUMNS, fold_of
+from facewright.datasets.images import image_format, image_size
+from facewright.datasets.readers import Entry, readable
 from facewright.datasets.readers.plain_pickle import Array, Text, load_plain, read_bytes
 from facewright.datasets.readers.recordio import BUFFER, read_index, read_parts, unpack, whole
 from facewright.errors import DatasetError
 from facewright.progress import say
 
 CROP = (112, 112)  # px; the size of ArcFace's aligned crops, and of no other picture in these sets
-FOLDS = 10
 EXACT = 1 << 24  # float32, in which labels are kept, holds every whole number up to here
 
-_SUFFIXES = (
-    (b"\xff\xd8\xff", ".jpg"),
-    (b"\x89PNG\r\n\x1a\n", ".png"),
-    (b"BM", ".bmp"),
-)
+_SUFFIXES = {"PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
 
 
 def read_records(path: Path) -> Generator[Entry]:
@@ -65,7 +59,7 @@ def read_records(path: Path) -> Generator[Entry]:
     indexed = idx.is_file()
     if not indexed:
         say(f"{rec}: no {idx.name} beside it: its keys are taken as they stand in the records")
-    with _file_errors(rec), rec.open("rb", buffering=BUFFER) as file:
+    with readable(rec), rec.open("rb", buffering=BUFFER) as file:
         starts = _announced(file, rec, idx, identities=identities) if indexed else []
         file.seek(0)
         yield from _images(file, rec, idx if indexed else None, starts, identities=identities)
@@ -236,9 +230,8 @@ def _disagree(rec: Path, what: str) -> DatasetError:
 
 
 def _crop(identity: str, key: str, data: bytes) -> Entry:
-    webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     # What is no picture is imported as well: it gets its verdict where all pictures are decoded.
-    suffix = ".webp" if webp else next((s for m, s in _SUFFIXES if data.startswith(m)), ".jpg")
+    suffix = _SUFFIXES.get(image_format(data[:12]) or "", ".jpg")
     aligned = {"aligned": image_size(data) == CROP}
     return Entry(f"{identity}/{key}{suffix}", len(data), partial(bytes, data), identity, aligned)
 
@@ -262,7 +255,7 @@ def read_pickled_pairs(path: Path) -> tuple[Generator[Entry], pd.DataFrame]:
             or cut short, cannot be read, or has not two images for each pair.
     """
     source = str(path)
-    with _file_errors(path), path.open("rb", buffering=BUFFER) as file:
+    with readable(path), path.open("rb", buffering=BUFFER) as file:
         images, labels = _pairs_in(load_plain(file, source=source), source=source)
         firsts: dict[bytes, int] = {}  # by digest
         places: dict[Text, int] = {}  # where the same bytes appear first
@@ -282,21 +275,11 @@ def read_pickled_pairs(path: Path) -> tuple[Generator[Entry], pd.DataFrame]:
         for place in sorted(firsts.values())
     }
     rows = [
-        (number * FOLDS // len(pairs), int(label), ids[a], ids[b])
+        (fold_of(number, len(pairs)), int(label), ids[a], ids[b])
         for number, (a, b, label) in enumerate(pairs)
     ]
     found = {ids[place]: images[place] for place in ids}
     return _distinct(path, found), pd.DataFrame(rows, columns=PAIR_COLUMNS)
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DatasetError(
-            f"{path} cannot be read ({error.strerror}): check it and its permissions"
-        ) from error
 
 
 def _pairs_in(value: Any, *, source: str) -> tuple[list[Text], list[bool]]:
@@ -352,7 +335,7 @@ def _groups(count: int, links: list[tuple[int, int]]) -> list[int]:
 
 
 def _distinct(path: Path, found: dict[str, Text]) -> Generator[Entry]:
-    with _file_errors(path), path.open("rb", buffering=BUFFER) as file:
+    with readable(path), path.open("rb", buffering=BUFFER) as file:
         for id, text in found.items():
             identity, number = id.split("/")
             yield _crop(identity, number, read_bytes(file, text, source=str(path)))

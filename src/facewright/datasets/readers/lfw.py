@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from facewright.datasets.form import PAIR_COLUMNS
+from facewright.datasets.form import PAIR_COLUMNS, fold_of
+from facewright.datasets.readers.annotations import without_suffix
+from facewright.datasets.readers.text import all_lines
 from facewright.errors import DatasetError
-
-FOLDS = 10
 
 Pair = tuple[int, int, str, str]
 
@@ -23,7 +23,7 @@ def read_people(path: Path) -> list[str]:
     Raises:
         DatasetError: the file cannot be read, or names nobody.
     """
-    lines = read_lines(path)
+    lines = all_lines(path)
     if any("\t" in line for line in lines):
         # Only a line without a tab is a count: people may be numbers.
         lines = [line.split("\t")[0] for line in lines if "\t" in line or not line.isdigit()]
@@ -37,14 +37,14 @@ def read_pairs(path: Path) -> pd.DataFrame:
     """Verification pairs: columns fold (from 0), label (1 genuine, 0 impostor), a, b (image ids).
 
     Three forms: LFW View 2 (`pairs.txt`: ten folds), LFW View 1 (`pairsDevTest.txt`: no folds; the
-    k-th of n pairs of a label goes to fold 10 k // n, so that every fold has its share of both),
+    pairs of each label are cut into ten, so that every fold has its share of both),
     and tab separated `fold, label, path a, path b`, with or without a line of column names.
 
     Raises:
         DatasetError: the file cannot be read, holds no pair, fewer or more than it announces, or
             a line in none of these forms.
     """
-    lines = read_lines(path)
+    lines = all_lines(path)
     if not lines:
         raise DatasetError(f"{path}: no verification pair was found: check the pairs file")
     head = lines[0].split()
@@ -70,7 +70,7 @@ def _lfw_pairs(path: Path, lines: list[str], *, counts: list[int]) -> list[Pair]
         fold, place = divmod(number, size * 2)
         label = int(place < size)
         if len(counts) == 1:
-            fold = place % size * FOLDS // size
+            fold = fold_of(place % size, size)
         try:
             if label:
                 name, a, b = values
@@ -91,8 +91,10 @@ def _listed_pairs(path: Path, lines: list[str]) -> list[Pair]:
             continue
         if len(values) != 4 or not values[0].isdigit() or values[1] not in ("0", "1"):
             raise _bad_line(path, line)
-        a, b = (_id_of(value) for value in values[2:])
-        pairs.append((int(values[0]), int(values[1]), a, b))
+        ids = [_id_of(value) for value in values[2:]]
+        if "" in ids:
+            raise _bad_line(path, line)
+        pairs.append((int(values[0]), int(values[1]), ids[0], ids[1]))
     return pairs
 
 
@@ -101,8 +103,9 @@ def _photo(name: str, number: int) -> str:
 
 
 def _id_of(path: str) -> str:
-    parts = PurePosixPath(path)
-    return f"{parts.parent.name}/{parts.stem}"
+    """The photo's folder and its name, with the suffix of an image or without; else nothing."""
+    folder, name = PurePosixPath(path).parent.name, PurePosixPath(path).name
+    return f"{folder}/{without_suffix(name)}" if folder else ""
 
 
 def _bad_line(path: Path, line: str) -> DatasetError:
@@ -110,12 +113,3 @@ def _bad_line(path: Path, line: str) -> DatasetError:
         f"{path}: {line!r} is no pair: give an LFW pairs file, or fold, label (0 or 1), path and "
         "path, separated by tabs"
     )
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a protocol file that hold something, without blanks at their ends."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as text ({error}): check the path") from error
-    return [line.rstrip() for line in text.splitlines() if line.strip()]

@@ -5,23 +5,20 @@ Columns `path` (from the list's folder) and `identity`; perhaps `person`, `sourc
 or numbers, which are kept in the manifest.
 """
 
-import csv
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from facewright.datasets.form import MANIFEST_COLUMNS
-from facewright.datasets.readers import Entry, checked_name, checked_size
+from facewright.datasets.form import RESERVED
+from facewright.datasets.readers import Entry, checked_name, checked_size, readable
 from facewright.datasets.readers.annotations import parse_points
+from facewright.datasets.readers.text import check_columns, csv_rows
 from facewright.errors import DatasetError
 
 SUFFIXES = (".parquet", ".csv", ".tsv")
 REQUIRED = ("path", "identity")
-# What the dataset form and the stages write themselves.
-RESERVED = frozenset(
-    {*MANIFEST_COLUMNS, "width", "height", "origin", "dataset", "status", "reason"} - {"identity"}
-)
+_TAKEN = RESERVED - frozenset(REQUIRED)
 ROWS = 4096  # of a Parquet file, read at a time
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -65,49 +62,25 @@ def _truth(value: Any, *, where: str) -> bool:
 
 def _file(folder: Path, name: str, where: str) -> Entry:
     file = folder / name
-    try:
+    with readable(f"{where}: {name!r}"):
         if not file.is_file():
             raise DatasetError(
                 f"{where}: {name!r} is not there: paths start from the list's folder, {folder}"
             )
         entry = Entry(name, file.stat().st_size, partial(_read, file, where))
-    except OSError as error:
-        raise _unreadable(name, where, error) from error
     return checked_size(entry, source=where)
 
 
 def _read(file: Path, where: str) -> bytes:
-    try:
+    with readable(f"{where}: {file.name!r}"):
         return file.read_bytes()
-    except OSError as error:
-        raise _unreadable(file.name, where, error) from error
-
-
-def _unreadable(name: str, where: str, error: OSError) -> DatasetError:
-    return DatasetError(
-        f"{where}: {name!r} cannot be read ({error.strerror}): check it and its permissions"
-    )
 
 
 def _text(path: Path) -> Iterator[Row]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=delimiter, strict=True)
-            columns = [name.strip() for name in next(rows, [])]
-            _check_columns(path, columns)
-            for row in rows:
-                where = f"{path}, line {rows.line_num}"
-                if not row:
-                    continue
-                if len(row) != len(columns):
-                    raise DatasetError(
-                        f"{where} has {len(row)} cells, and there are {len(columns)} columns: "
-                        "correct it"
-                    )
-                yield where, {name: cell or None for name, cell in zip(columns, row, strict=True)}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} cannot be read as a list ({error}): check it") from error
+    for where, row in csv_rows(path, REQUIRED, delimiter=delimiter):
+        _check_reserved(path, row)
+        yield where, {name: cell or None for name, cell in row.items()}
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -116,7 +89,8 @@ def _parquet(path: Path) -> Iterator[Row]:
 
     try:
         with pq.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow.names)
+            check_columns(path, file.schema_arrow.names, needed=REQUIRED)
+            _check_reserved(path, file.schema_arrow.names)
             for field in file.schema_arrow:
                 _check_type(path, field)
             number = 0
@@ -147,16 +121,8 @@ def _check_type(path: Path, field: Any) -> None:
         )
 
 
-def _check_columns(path: Path, columns: list[str]) -> None:
-    if absent := [name for name in REQUIRED if name not in columns]:
-        raise DatasetError(
-            f"{path} lacks the column {' and '.join(absent)}; it has {', '.join(columns)}: "
-            "name its columns in the first line"
-        )
-    if taken := sorted(RESERVED & set(columns)):
+def _check_reserved(path: Path, columns: Iterable[str]) -> None:
+    if taken := sorted(_TAKEN.intersection(columns)):
         raise DatasetError(
             f"{path}: the manifest has a column {taken[0]!r} of its own: rename that of the list"
         )
-    twice = sorted({name for name in columns if columns.count(name) > 1 or not name})
-    if twice:
-        raise DatasetError(f"{path} has two columns {twice[0]!r}, or one without a name: rename it")

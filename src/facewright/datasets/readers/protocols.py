@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import PAIR_COLUMNS
-from facewright.datasets.readers.lfw import FOLDS, Pair, read_lines, read_pairs
+from facewright.datasets.form import PAIR_COLUMNS, fold_of
+from facewright.datasets.readers.lfw import Pair, read_pairs
+from facewright.datasets.readers.text import all_lines
 from facewright.errors import DatasetError
 
 # A photo whose identity is part of its own name or of the folder above its own.
@@ -45,7 +46,7 @@ def read_protocol(path: Path) -> Protocol:
     """
     if path.is_dir():
         return Protocol(_cfp(path))
-    lines = read_lines(path)
+    lines = all_lines(path)
     if lines and _HALF.fullmatch(lines[0]) and "\t" not in lines[0]:
         return Protocol(_halves(path, lines), flat=True)
     return Protocol(read_pairs(path))
@@ -72,16 +73,23 @@ def _halves(path: Path, lines: list[str]) -> pd.DataFrame:
     if len(halves) % 2:
         raise DatasetError(f"{path}: the last photo, {halves[-1][0]!r}, has no other: get it again")
     table = pd.DataFrame(pairs, columns=PAIR_COLUMNS)
-    # The k-th of n pairs of a label goes to fold 10 k // n, as in LFW's View 1.
-    place, size = (table.groupby("label")["fold"].transform(how) for how in ("cumcount", "size"))
-    table["fold"] = place * FOLDS // size
+    # Ten folds with their share of both labels, as in LFW's View 1.
+    groups = table.groupby("label")["fold"]
+    places = zip(groups.cumcount(), groups.transform("size"), strict=True)
+    table["fold"] = [fold_of(place, size) for place, size in places]
     if max(numbers) > 1:
         genuine = table["label"] == 1
         table.loc[genuine, "fold"] = [number - 1 for number in numbers if number]
     return table
 
 
-def _cfp(split: Path) -> pd.DataFrame:
+def _cfp(folder: Path) -> pd.DataFrame:
+    split = folder.resolve()  # the names of those above are needed
+    if split.name not in ("FF", "FP") or split.parent.name != "Split":
+        raise DatasetError(
+            f"{folder} is no protocol: name the folder Protocol/Split/FP or Protocol/Split/FF of "
+            "CFP, or a pairs file"
+        )
     lists = split.parent.parent
     first = _photos(lists / "Pair_list_F.txt")
     second = _photos(lists / "Pair_list_P.txt") if split.name == "FP" else first
@@ -89,7 +97,7 @@ def _cfp(split: Path) -> pd.DataFrame:
     folds = sorted(path for path in split.iterdir() if path.is_dir())
     for fold, folder in enumerate(folds):
         for label, name in ((1, "same.txt"), (0, "diff.txt")):
-            for line in read_lines(folder / name):
+            for line in all_lines(folder / name):
                 try:
                     a, b = line.split(",")
                     pairs.append((fold, label, first[int(a)], second[int(b)]))
@@ -99,16 +107,14 @@ def _cfp(split: Path) -> pd.DataFrame:
                         "get the protocol again"
                     ) from error
     if not pairs:
-        raise DatasetError(
-            f"{split} holds no folds: name the folder Protocol/Split/FP or Protocol/Split/FF of CFP"
-        )
+        raise DatasetError(f"{folder} holds no folds: get the protocol of CFP again")
     return pd.DataFrame(pairs, columns=PAIR_COLUMNS)
 
 
 def _photos(path: Path) -> dict[int, str]:
     """The id of each photo by its number, from lines `1 ../Data/Images/001/frontal/01.jpg`."""
     photos = {}
-    for line in read_lines(path):
+    for line in all_lines(path):
         number, _, name = line.strip().partition(" ")
         photo = CFP.fullmatch(name.strip())
         if not photo or not number.isdecimal():

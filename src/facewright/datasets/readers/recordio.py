@@ -16,7 +16,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
-from facewright.datasets.readers import MAX_IMAGE_BYTES
+from facewright.datasets.readers import MAX_IMAGE_BYTES, readable
 from facewright.errors import DatasetError
 
 MAGIC = struct.pack("<I", 0xCED7230A)
@@ -111,7 +111,7 @@ def read_index(path: Path, *, end: int) -> Generator[tuple[int, int]]:
     """
     last, line = -1, b""
     try:
-        with path.open("rb") as file:
+        with readable(path), path.open("rb") as file:
             for line in iter(lambda: file.readline(_LINE), b""):
                 key, offset = map(int, line.split())
                 if key < 0:
@@ -130,7 +130,3 @@ def read_index(path: Path, *, end: int) -> Generator[tuple[int, int]]:
                 yield key, offset
     except ValueError as error:
         raise DatasetError(f"{path}: {line!r} is no KEY<tab>OFFSET: get it again") from error
-    except OSError as error:
-        raise DatasetError(
-            f"{path} cannot be read ({error.strerror}): check it and its permissions"
-        ) from error

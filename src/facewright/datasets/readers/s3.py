@@ -16,11 +16,16 @@ from typing import Any
 from facewright.datasets.readers import MAX_IMAGE_BYTES, Entry, checked_name, checked_size
 from facewright.errors import DatasetError
 from facewright.files import storage_errors
+from facewright.progress import say
 
 SCHEME = "s3://"
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 ATTEMPTS = 3  # at one request, and at one object that breaks off
 THREADS = 8  # that may read at once
+CHANGED = (
+    "it is not there, or was changed or removed while it was read: check the URL, and import it "
+    "again once nobody writes there"
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def _read(bucket: Bucket, key: str, etag: str | None) -> bytes:
             answer = bucket.client.get_object(Bucket=bucket.name, Key=key, **match)
             # Some servers ignore If-Match.
             if etag and answer.get("ETag", etag) != etag:
-                raise _changed(where)
+                raise DatasetError(f"{where}: {CHANGED}")
             if answer["ContentLength"] > MAX_IMAGE_BYTES:
                 raise DatasetError(f"{where} is larger than an image can be: remove it")
             try:
@@ -124,13 +129,15 @@ def _read(bucket: Bucket, key: str, etag: str | None) -> bytes:
 
 
 def download(bucket: Bucket, folder: Path) -> Path:
-    """The object that the prefix names, as a file in `folder`.
+    """The object that the prefix names, as a file in `folder`; says how large it is.
 
     Raises:
         DatasetError: as `read_bucket`, or there is no such object.
     """
     file = folder / posixpath.basename(bucket.prefix)
     with s3_errors(bucket.url), storage_errors(file):
+        size = bucket.client.head_object(Bucket=bucket.name, Key=bucket.prefix)["ContentLength"]
+        say(f"import {bucket.url}: downloading {size / 1e6:.1f} MB to {folder}")
         bucket.client.download_file(bucket.name, bucket.prefix, str(file))
     return file
 
@@ -139,43 +146,69 @@ def download(bucket: Bucket, folder: Path) -> Path:
 def s3_errors(where: str) -> Iterator[None]:
     """Turn boto3's errors about `where` into one line each."""
     from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
-    from botocore import exceptions as aws  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
     try:
         yield
-    except aws.ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        if code == "404" and error.operation_name == "ListObjectsV2":
-            code = "NoSuchBucket"  # or no S3 server at all
-        if code in ("PreconditionFailed", "412", "NoSuchKey", "404"):
-            raise _changed(where) from error
-        if code == "NoSuchBucket":
-            raise DatasetError(
-                f"{where}: there is no such bucket: check its name and the endpoint"
-            ) from error
-        if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"):
-            raise _denied(where, code) from error
-        raise DatasetError(f"{where}: the server refused ({error}): check the request") from error
-    except (aws.NoCredentialsError, aws.PartialCredentialsError) as error:
-        raise _denied(where, "none were found") from error
-    except (aws.ConnectionError, aws.HTTPClientError, aws.IncompleteReadError) as error:
+    except (ClientError, BotoCoreError, Boto3Error, ValueError) as error:
+        why = explain_s3(error)
+        if why is None and isinstance(error, ClientError):
+            gone = _status(error) in (404, 412)
+            why = CHANGED if gone else f"the server refused ({error}): check the request"
         raise DatasetError(
-            f"{where}: the server does not answer ({error}): check the endpoint "
-            "(AWS_ENDPOINT_URL or --endpoint-url) and that it is up"
+            f"{where}: {why}"
+            if why
+            else f"{where} cannot be read ({error}): check boto3's settings"
         ) from error
-    except (aws.BotoCoreError, Boto3Error, ValueError) as error:
-        raise DatasetError(f"{where} cannot be read ({error}): check boto3's settings") from error
 
 
-def _changed(where: str) -> DatasetError:
-    return DatasetError(
-        f"{where} is not there, or was changed or removed while it was read: check the URL, and "
-        "import it again once nobody writes there"
-    )
+def explain_s3(error: BaseException, *, silent: tuple[type[BaseException], ...] = ()) -> str | None:
+    """What an error of an S3 client, or one raised from it, means; None for any other.
+
+    Args:
+        silent: what another client than boto3 raises where the server does not answer.
+    """
+    from botocore import exceptions as aws  # type: ignore[import-untyped]
+
+    silent += (aws.HTTPClientError, aws.ConnectionError, aws.IncompleteReadError)
+    for cause in _causes(error):
+        if isinstance(cause, (aws.NoCredentialsError, aws.PartialCredentialsError)):
+            return (
+                "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "AWS_PROFILE"
+            )
+        if isinstance(cause, aws.ClientError) and (why := _refusal(cause)):
+            return why
+        if isinstance(cause, silent):
+            return (
+                f"the server does not answer ({type(cause).__name__}): check that it runs and the "
+                "endpoint's URL, and run it again"
+            )
+    return None
 
 
-def _denied(where: str, why: str) -> DatasetError:
-    return DatasetError(
-        f"{where}: the server refused the credentials ({why}): set AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to ones that may read it"
-    )
+def _refusal(error: Any) -> str | None:
+    """What the server's answer means, by its code and status, wherever it is said."""
+    code, status = str(error.response.get("Error", {}).get("Code", "")), _status(error)
+    # A list that is not found is a bucket's, or that of a server which is none of S3.
+    if code == "NoSuchBucket" or (code == "404" and error.operation_name == "ListObjectsV2"):
+        return "there is no such bucket: create it, or correct its name and the endpoint's URL"
+    if status in (401, 403):
+        return (
+            f"the server refuses these credentials ({code}): check the access key and its "
+            "secret, that they may use the bucket, and this machine's clock"
+        )
+    if status is not None and status >= 500:
+        return f"the server is in trouble ({code or status}): run it again"
+    return None
+
+
+def _status(error: Any) -> int | None:
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,9 +1,10 @@
 """WebDataset shards: tar archives in which a photo's label and more stand beside it.
 
 A sample is the files that share a name up to its suffix, one after the other: `000012.jpg` with
-`000012.cls` (the identity alone) or `000012.json` (`identity`, `label` or `cls`; `person`,
-`source` and `landmarks` are kept). `000012.txt` is a caption, and says nothing of identity.
-Where neither says it, the photo's folder is its identity, as in the shards of the dataset form.
+`000012.cls` (the identity alone) or `000012.json` (`identity`; `person`, `source` and `landmarks`
+are kept). `000012.txt` is a caption, and says nothing of identity. Where neither says it, the
+photo's folder is its identity, as in the shards of the dataset form; a photo in no folder may have
+it as `label` or `cls` in its JSON too.
 """
 
 import json
@@ -19,6 +20,7 @@ from facewright.datasets.readers import Entry
 from facewright.datasets.readers.annotations import parse_points
 from facewright.datasets.readers.archives import read_archive
 from facewright.errors import DatasetError
+from facewright.progress import say
 
 MAX_SIDECAR_BYTES = 1024 * 1024
 SIDECARS = (".cls", ".json", ".txt")
@@ -36,21 +38,24 @@ def find_shards(folder: Path) -> list[Path]:
     return [path for path in found if path.name.lower().endswith(SHARDS)]
 
 
-def read_shards(shards: Iterable[Path]) -> Generator[Entry]:
-    """Every photo of these tars, one after the other; a name begins with its shard's.
+def read_shards(shards: Iterable[Path], *, source: str) -> Generator[Entry]:
+    """Every photo of these tars, one after the other, with its shard's name without a suffix.
 
-    The dots that `form.member_name` wrote as %2E are dots again.
+    The dots that `tars.member_name` wrote as %2E are dots again.
 
     Raises:
         DatasetError: see `read_archive` and `read_samples`.
     """
-    for shard in shards:
-        for entry in read_samples(read_archive(shard), source=shard.name):
-            yield replace(entry, name=f"{shard.name.split('.tar')[0]}/{_plain(entry.name)}")
+    entries = (
+        replace(entry, name=_plain(entry.name), shard=shard.name.split(".tar")[0])
+        for shard in shards
+        for entry in read_archive(shard)
+    )
+    return read_samples(entries, source=source)
 
 
 def _plain(name: str) -> str:
-    """The inverse of `form.member_name`."""
+    """The inverse of `tars.member_name`."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.replace("%2E", ".").replace("%25", "%")
 
@@ -58,17 +63,19 @@ def _plain(name: str) -> str:
 def read_samples(entries: Iterable[Entry], *, source: str) -> Generator[Entry]:
     """`entries` with what stands beside each photo put into it, and without those files.
 
-    Holds one sample at a time, and passes on whatever has nothing beside it.
+    Holds one sample at a time, and passes on whatever has nothing beside it. How many labels were
+    not taken, since their photos lie in folders, is said aloud.
 
     Raises:
         DatasetError: a file beside a photo is too large, or not what its suffix says.
     """
+    reader = _Samples(source)
     key, photo, beside = "", None, dict[str, Entry]()
     for entry in entries:
-        stem, suffix = posixpath.splitext(entry.name)
+        stem, suffix = posixpath.splitext(entry.origin)
         image = is_image_name(entry.name)
         if stem != key or (image and photo):
-            yield from _sample(photo, beside, source=source)
+            yield from reader.sample(photo, beside)
             key, photo, beside = stem, None, beside if stem == key else {}
         if image:
             photo = _held(entry)
@@ -81,7 +88,12 @@ def read_samples(entries: Iterable[Entry], *, source: str) -> Generator[Entry]:
             beside[suffix.lower()] = _held(entry)
         else:
             yield entry
-    yield from _sample(photo, beside, source=source)
+    yield from reader.sample(photo, beside)
+    if reader.labels:
+        say(
+            f"import {source}: {reader.labels} labels in JSON are not taken, first that of "
+            f"{reader.first!r}: its photo lies in a folder, which is its identity"
+        )
 
 
 def _held(entry: Entry) -> Entry:
@@ -89,39 +101,58 @@ def _held(entry: Entry) -> Entry:
     return replace(entry, read=partial(bytes, entry.read()))
 
 
-def _sample(photo: Entry | None, beside: Mapping[str, Entry], *, source: str) -> Generator[Entry]:
-    if photo is None:
-        yield from beside.values()
-    elif beside:
-        identity, columns = _said(beside, source=source)
-        yield replace(photo, identity=identity, columns=columns)
-    else:
-        yield photo
+class _Samples:
+    """Joins the files of each sample, and counts the labels that it does not take."""
 
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self.labels = 0
+        self.first = ""
 
-def _said(beside: Mapping[str, Entry], *, source: str) -> tuple[str | None, dict[str, Any]]:
-    """(identity, columns) as the files beside a photo state them."""
-    identity: str | None = None
-    columns: dict[str, Any] = {}
-    if entry := beside.get(".json"):
-        where = f"{source}: {entry.name!r}"
-        try:
-            values = json.loads(entry.read())
-        except (ValueError, RecursionError) as error:
-            raise DatasetError(f"{where} is no JSON ({error}): correct it") from error
-        if isinstance(values, dict):
-            stated = (values[name] for name in ("identity", "label", "cls") if name in values)
-            identity = _label(next(stated, None), where=where)
-            columns = {name: str(values[name]) for name in ("person", "source") if values.get(name)}
-            if values.get("landmarks") is not None:
-                columns["landmarks"] = parse_points(values["landmarks"], where=where)
-    if entry := beside.get(".cls"):
-        where = f"{source}: {entry.name!r}"
-        try:
-            identity = _label(entry.read().decode().strip(), where=where)
-        except UnicodeDecodeError as error:
-            raise DatasetError(f"{where} is no text: correct it") from error
-    return identity, columns
+    def sample(self, photo: Entry | None, beside: Mapping[str, Entry]) -> Generator[Entry]:
+        if photo is None:
+            yield from beside.values()
+        elif beside:
+            identity, columns = self._said(photo, beside)
+            yield replace(photo, identity=identity, columns=columns)
+        else:
+            yield photo
+
+    def _said(self, photo: Entry, beside: Mapping[str, Entry]) -> tuple[str | None, dict[str, Any]]:
+        """(identity, columns) as the files beside a photo state them."""
+        identity: str | None = None
+        columns: dict[str, Any] = {}
+        if entry := beside.get(".json"):
+            where = f"{self._source}: {entry.origin!r}"
+            try:
+                values = json.loads(entry.read())
+            except (ValueError, RecursionError) as error:
+                raise DatasetError(f"{where} is no JSON ({error}): correct it") from error
+            if isinstance(values, dict):
+                if ".cls" not in beside:
+                    identity = self._named(photo, values, where=where)
+                kept = (name for name in ("person", "source") if values.get(name))
+                columns = {name: str(values[name]) for name in kept}
+                if values.get("landmarks") is not None:
+                    columns["landmarks"] = parse_points(values["landmarks"], where=where)
+        if entry := beside.get(".cls"):
+            where = f"{self._source}: {entry.origin!r}"
+            try:
+                identity = _label(entry.read().decode().strip(), where=where)
+            except UnicodeDecodeError as error:
+                raise DatasetError(f"{where} is no text: correct it") from error
+        return identity, columns
+
+    def _named(self, photo: Entry, values: Mapping[str, Any], *, where: str) -> str | None:
+        """`identity`, or where no folder says it `label` or `cls`, which may be of anything."""
+        if values.get("identity") is not None:
+            return _label(values["identity"], where=where)
+        label = next((values[name] for name in ("label", "cls") if name in values), None)
+        if label is None or "/" not in photo.name:
+            return _label(label, where=where)
+        self.labels += 1
+        self.first = self.first or photo.origin
+        return None
 
 
 def _label(value: Any, *, where: str) -> str | None:

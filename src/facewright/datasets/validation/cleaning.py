@@ -3,8 +3,8 @@
     action    drop (an image, or a whole identity where id is empty)
               relabel (an image to the identity `to`)
               merge (an identity into the identity `to`)
-              keep (an image or an identity: nothing is proposed for it, and only hard rules
-              reject it)
+              keep (an image or an identity with its images: nothing is proposed for them, and
+              only hard rules reject them)
     dataset   the folder below data/train
     id        the image, as the manifest of that dataset names it; empty for an identity
     identity  the identity, as that manifest names it; may be left out beside an id. It is one
@@ -12,14 +12,14 @@
     to        an identity, as `train.parquet` or that manifest names it
     reason, score   for people
 
+Merges and relabels come first: drop and keep of an identity are about the images that it has then.
+
 `validate` writes `proposals.csv` in the same columns, and does none of it by itself. A person
 edits a copy; the next run does exactly what that copy says. Verification sets are not cleaned:
 whoever takes photos out of a test changes what it measures, and should import another list of
 pairs instead.
 """
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -30,25 +30,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from facewright.datasets.decisions import ACTIONS, Row, read_rows
 from facewright.errors import DatasetError
 
-COLUMNS = ["action", "dataset", "id", "identity", "to", "reason", "score"]
-NEEDED = COLUMNS[:5]
-ACTIONS = ("drop", "relabel", "merge", "keep")
-
 Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the file."""
-
-    line: int
-    action: str
-    dataset: str
-    id: str
-    identity: str
-    to: str
 
 
 @dataclass(frozen=True)
@@ -57,10 +42,12 @@ class Decisions:
 
     path: Path
     identity: "pd.Series[str]"
+    moved: Bools  # relabelled: another name than the stated one counts
+    merged: dict[str, str]  # identity → what it is part of in the end
     dropped: Bools
-    kept: Bools  # images, by themselves
-    decided: Bools  # images with a line of their own: nothing more is proposed for them
-    kept_identities: frozenset[str]  # of `identity`
+    kept: Bools  # no soft rule rejects them
+    decided: Bools  # nothing more is proposed for them
+    decided_identities: frozenset[str]  # of `identity`: dropped or kept
     kept_lines: dict[int, int]  # row of an image that is kept → line of the file
     counts: dict[str, int]  # lines by action
 
@@ -88,7 +75,7 @@ def read_cleaning(path: Path, table: pd.DataFrame) -> Decisions:
         DatasetError: the file is no such table, names something unknown, decides one thing twice,
             or merges in a circle; with the line.
     """
-    rows = list(_read(path)) if path.exists() else []
+    rows = read_rows(path)
     stated = table[["dataset", "stated_identity", "identity"]].drop_duplicates()
     # (dataset, identity as its manifest names it) → identity as the table names it
     names = {(dataset, said): name for dataset, said, name in stated.itertuples(index=False)}
@@ -120,29 +107,57 @@ def read_cleaning(path: Path, table: pd.DataFrame) -> Decisions:
     codes, before = pd.factorize(table["identity"])
     final = pd.Series([ends.get(str(name), str(name)) for name in before], dtype="str")
     identity = final.take(codes).set_axis(table.index)
-    moved = {place: to[row.line] for place, row in images.items() if row.to}
-    if moved:
-        ended = pd.Series([ends.get(name, name) for name in moved.values()], dtype="str")
-        identity.iloc[list(moved)] = ended
+    relabels = {place: to[row.line] for place, row in images.items() if row.action == "relabel"}
+    if relabels:
+        ended = pd.Series([ends.get(name, name) for name in relabels.values()], dtype="str")
+        identity.iloc[list(relabels)] = ended
 
-    def lines(action: str) -> Bools:
+    def rows_of(*actions: str) -> Bools:
         chosen = np.zeros(len(table), bool)
-        chosen[[place for place, row in images.items() if row.action == action]] = True
+        chosen[[place for place, row in images.items() if row.action in actions]] = True
         return chosen
 
-    dropped = [name for name, row in people.items() if row.action == "drop"]
-    decided = np.zeros(len(table), bool)
-    decided[list(images)] = True
+    def people_to(action: str) -> list[str]:
+        return [name for name, row in people.items() if row.action == action]
+
+    dropped = rows_of("drop") | identity.isin(people_to("drop")).to_numpy()
+    with_person = identity.isin(people_to("keep")).to_numpy()
     return Decisions(
         path=path,
         identity=identity,
-        dropped=lines("drop") | table["identity"].isin(dropped).to_numpy(),
-        kept=lines("keep"),
-        decided=decided,
-        kept_identities=frozenset(n for n, row in people.items() if row.action == "keep"),
+        moved=rows_of("relabel"),
+        merged=ends,
+        dropped=dropped,
+        kept=rows_of("keep") | (with_person & ~rows_of("drop")),
+        decided=rows_of(*ACTIONS) | with_person,
+        decided_identities=frozenset(people_to("drop") + people_to("keep")),
         kept_lines={place: row.line for place, row in images.items() if row.action == "keep"},
         counts={action: sum(row.action == action for row in rows) for action in ACTIONS},
     )
+
+
+def apply_decisions(train: pd.DataFrame, decisions: Decisions) -> pd.DataFrame:
+    """Give every photo of `train` the identity that was decided on, and `cleaned` (0 or 1).
+
+    Returns the names by which each identity is known, a row for each: identity, person_name. A
+    merge says that two are one person, so it has the names of both. A photo that was relabelled
+    leaves its name behind and takes one of its new identity's.
+    """
+    named = train[["identity", "person_name"]]
+    stays = named[~decisions.moved].drop_duplicates()
+    # Of an identity whose photos all went elsewhere the names are still what others merge with.
+    left = named[decisions.moved].drop_duplicates()
+    left = left[~left["identity"].isin(stays["identity"])]
+    names = pd.concat([stays, left], ignore_index=True).dropna()
+    ends = names["identity"].map(lambda name: decisions.merged.get(name, name))
+    names = names.assign(identity=ends.astype("str")).drop_duplicates()
+    train["identity"] = decisions.identity
+    train["cleaned"] = decisions.dropped.astype(np.int8)
+    if decisions.moved.any():
+        first = names.drop_duplicates("identity").set_index("identity")["person_name"]
+        moved = train.loc[decisions.moved, "identity"].map(first)
+        train.loc[decisions.moved, "person_name"] = moved.astype("str")
+    return names
 
 
 def _end(name: str, merges: dict[str, str], *, path: Path, row: Row) -> str:
@@ -185,44 +200,3 @@ def _places(path: Path, table: pd.DataFrame, rows: list[Row]) -> dict[int, Row]:
 
 def _refuse(path: Path, row: Row, what: str) -> NoReturn:
     raise DatasetError(f"{path}, line {row.line}: {what}")
-
-
-def _read(path: Path) -> Iterator[Row]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            head = next(reader, [])
-            if head[: len(NEEDED)] != NEEDED or set(head) - set(COLUMNS):
-                raise DatasetError(
-                    f"{path}: its first line must be {','.join(COLUMNS)}: begin with a copy of "
-                    "proposals.csv"
-                )
-            for cells in reader:
-                if cells:
-                    yield _row(cells, columns=len(head), line=reader.line_num, path=path)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
-
-
-def _row(cells: list[str], *, columns: int, line: int, path: Path) -> Row:
-    where = f"{path}, line {line}"
-    if len(cells) != columns:
-        raise DatasetError(
-            f"{where}: {len(cells)} values instead of {columns}: put a name with a comma in quotes"
-        )
-    row = Row(line, *cells[: len(NEEDED)])
-    if row.action not in ACTIONS:
-        raise DatasetError(f"{where}: unknown action {row.action!r}: it is {', '.join(ACTIONS)}")
-    if not row.id and not row.identity:
-        raise DatasetError(f"{where}: names neither an image nor an identity: fill id or identity")
-    if row.action == "relabel" and not row.id:
-        raise DatasetError(f"{where}: relabel is for an image: fill id, or use merge")
-    if row.action == "merge" and row.id:
-        raise DatasetError(f"{where}: merge is for an identity: empty id, or use relabel")
-    if (row.action in ("relabel", "merge")) != bool(row.to):
-        raise DatasetError(
-            f"{where}: `to` names the identity to {row.action} to: fill it"
-            if not row.to
-            else f"{where}: `to` means nothing beside {row.action}: empty it"
-        )
-    return row

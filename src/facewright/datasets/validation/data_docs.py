@@ -6,22 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from facewright.datasets.validation.expectations import RUN_TIME, Outcome
 from facewright.files import storage_errors
 
-
-def finish_data_docs(folder: Path, outcomes: list[Outcome], *, troubles: dict[str, str]) -> None:
-    """Make the pages of Great Expectations below `folder` portable, and write `index.html`.
-
-    What they would load from other servers, a logo with a time stamp among it, is replaced by a
-    style sheet of a few lines. `troubles` are pages of thumbnails to link: title → path below
-    `folder`.
-    """
-    with storage_errors(folder):
-        _make_portable(folder)
-        page = _index(folder, outcomes, troubles)
-        (folder / "index.html").write_text(page, encoding="utf-8")
-
+SHOWN = 3  # rows named per line of the index; the pages name more
 
 _REMOTE = [
     re.compile(r"<script\b.*?</script>", re.DOTALL),
@@ -30,6 +20,7 @@ _REMOTE = [
     re.compile(r"<nav class=\"navbar.*?</nav>\s*</div>\s*</nav>", re.DOTALL),
     re.compile(r"<footer.*?</footer>", re.DOTALL),
 ]
+_TAG = re.compile(r"<[^>]*>")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _TIME = re.compile(r"\b20\d{6}T\d{6}\.\d{6}Z")
 STYLE = """<style>
@@ -41,17 +32,42 @@ ul { padding-inline-start: 20px; }
 </style>"""
 
 
-def _make_portable(folder: Path) -> None:
-    shutil.rmtree(folder / "static", ignore_errors=True)  # fonts and pictures of tutorials
-    for page in sorted(folder.rglob("*.html")):
-        text = page.read_text(encoding="utf-8")
-        for pattern in _REMOTE:
-            text = pattern.sub("", text)
-        # Identifiers are drawn at random and only have to differ within their page.
-        for number, name in enumerate(dict.fromkeys(_UUID.findall(text))):
-            text = text.replace(name, f"part-{number}")
-        text = _TIME.sub(RUN_TIME.strftime("%Y%m%dT%H%M%S.%fZ"), text)
-        page.write_text(text.replace("</head>", f"{STYLE}</head>"), encoding="utf-8")
+def make_portable(folder: Path) -> None:
+    """Make the pages of Great Expectations below `folder` need no network, and repeat.
+
+    What they would load from other servers, a logo with a time stamp among it, is replaced by a
+    style sheet of a few lines.
+    """
+    with storage_errors(folder):
+        shutil.rmtree(folder / "static", ignore_errors=True)  # fonts and pictures of tutorials
+        for page in sorted(folder.rglob("*.html")):
+            text = page.read_text(encoding="utf-8")
+            for pattern in _REMOTE:
+                text = pattern.sub("", text)
+            text = _renumber(text)
+            text = _TIME.sub(RUN_TIME.strftime("%Y%m%dT%H%M%S.%fZ"), text)
+            page.write_text(text.replace("</head>", f"{STYLE}</head>"), encoding="utf-8")
+
+
+def _renumber(text: str) -> str:
+    """Number what a page's tags call each other: drawn at random, and only told apart by it."""
+    numbers: dict[str, str] = {}
+
+    def number(name: re.Match[str]) -> str:
+        return numbers.setdefault(name[0], f"part-{len(numbers)}")
+
+    # Only within tags: a photo may be named by such an identifier too.
+    return _TAG.sub(lambda tag: _UUID.sub(number, tag[0]), text)
+
+
+def write_index(folder: Path, outcomes: list[Outcome], *, troubles: dict[str, str]) -> None:
+    """Write `index.html` beside the pages of Great Expectations.
+
+    `troubles` are pages of thumbnails to link: title → path below `folder`.
+    """
+    with storage_errors(folder):
+        page = _index(folder, outcomes, troubles)
+        (folder / "index.html").write_text(page, encoding="utf-8")
 
 
 def _index(folder: Path, outcomes: list[Outcome], troubles: dict[str, str]) -> str:
@@ -63,7 +79,7 @@ def _index(folder: Path, outcomes: list[Outcome], troubles: dict[str, str]) -> s
         named = f'<a href="{html.escape(page)}">{html.escape(outcome.name)}</a>'
         says = {rule.reason: rule.says for rule in outcome.rules}
         for one in outcome.result.results:
-            cells = _cells(one, says)
+            cells = _cells(one, says, names=outcome.names)
             rows.append(
                 f"<tr><td>{named}</td>"
                 + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
@@ -71,7 +87,17 @@ def _index(folder: Path, outcomes: list[Outcome], troubles: dict[str, str]) -> s
             )
     head = "".join(
         f"<th>{name}</th>"
-        for name in ("table", "column", "reason", "what", "least", "most", "rows", "verdict")
+        for name in (
+            "table",
+            "column",
+            "reason",
+            "what",
+            "least",
+            "most",
+            "rows",
+            "such as",
+            "verdict",
+        )
     )
     links = "".join(
         f'<li><a href="{html.escape(path)}">{html.escape(title)}</a></li>'
@@ -86,13 +112,14 @@ def _index(folder: Path, outcomes: list[Outcome], troubles: dict[str, str]) -> s
     )
 
 
-def _cells(one: Any, says: dict[str, str]) -> list[object]:
-    """The line of one expectation: column, reason, what, least, most, rows, verdict."""
+def _cells(one: Any, says: dict[str, str], *, names: "pd.Series[str]") -> list[object]:
+    """The line of one expectation: column, reason, what, least, most, rows, such as, verdict."""
     config = one.expectation_config
     limits, meta = config.kwargs, config.meta or {}
     reason = meta.get("reject") or meta.get("reason", "own")
     least, most = limits.get("min_value"), limits.get("max_value")
     broken = one.result.get("unexpected_count")
+    examples = one.result.get("partial_unexpected_index_list") or []
     return [
         limits.get("column", ""),
         reason,
@@ -100,5 +127,6 @@ def _cells(one: Any, says: dict[str, str]) -> list[object]:
         f"{least:g}" if isinstance(least, int | float) else least or "",
         f"{most:g}" if isinstance(most, int | float) else most or "",
         "" if broken is None else f"{broken} of {one.result.get('element_count', 0)}",
+        ", ".join(str(names.iloc[row]) for row in examples[:SHOWN]),
         "holds" if one.success else "broken",
     ]

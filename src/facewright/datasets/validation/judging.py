@@ -55,14 +55,14 @@ def judge_photos(
 def judge_identities(
     train: pd.DataFrame, *, rules: Rules, decisions: Decisions, examiner: Examiner
 ) -> None:
-    """Reject all photos of the identities that break a rule; those a person keeps stay."""
+    """Reject all photos of the identities that break a rule, but for those that a person keeps."""
     table = identity_table(train)
     broken = {rule.reason: rule.broken(table).to_numpy() for rule in rules.identities}
     suite = Suite("train_identities", table, rules.identities, index="identity")
     broken |= examiner.examine(suite)
     for reason, rows in broken.items():
-        names = set(table.loc[rows, "identity"]) - decisions.kept_identities
-        reject(train, train["identity"].isin(names).to_numpy() & ~decisions.kept, reason=reason)
+        theirs = train["identity"].isin(table.loc[rows, "identity"]).to_numpy()
+        reject(train, theirs & ~decisions.kept, reason=reason)
 
 
 def judge_sets(

@@ -23,13 +23,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from facewright.datasets.validation.cleaning import COLUMNS, Decisions
+from facewright.datasets.decisions import COLUMNS
+from facewright.datasets.validation.cleaning import Decisions
 from facewright.datasets.validation.copies import BITS, Bools, Copies, Ints, components
 from facewright.datasets.validation.tables import OK
 
 SHARED_GROUPS = 3  # groups of near copies that two identities share before a merge is proposed
 EXAMPLES = 3  # images shown of an identity
 WHOLE = ["near_overlap_identity", "same_name", "shared_photos"]  # about an identity
+BLOCK = 1 << 16  # pairs of hashes looked at together
 CROWD = 8  # identities; a picture that more of them have says nothing about any two
 
 SAYS = {
@@ -74,8 +76,8 @@ class _Proposer:
         self.accepted: Bools = (train["status"] == OK).to_numpy()
         self.images: Ints = np.bincount(self.who[self.accepted], minlength=len(names))
         self.decided = decisions.decided
-        # Identities that a person keeps as they are, by number.
-        self.fixed = {k for k, name in enumerate(names) if name in decisions.kept_identities}
+        # Identities that a person decided on, by number.
+        self.fixed = {k for k, name in enumerate(names) if name in decisions.decided_identities}
         self.settled: Bools = np.zeros(len(train), bool)  # has a proposal, or its identity has
         self.found: list[tuple[str, int, str, str, float]] = []  # action, row, to, reason, score
         self.groups: dict[str, list[list[int]]] = defaultdict(list)
@@ -194,9 +196,8 @@ class _Proposer:
         keys, cell = np.unique(
             self.code[rows] * len(self.names) + self.who[rows], return_inverse=True
         )
-        near = self._near_cells(keys)
-        crowded = np.bincount(cell, minlength=len(keys)) > 1
-        crowded[list(near)] = True
+        starts, others, apart = self._near_cells(keys)
+        crowded = (np.bincount(cell, minlength=len(keys)) > 1) | (np.diff(starts) > 0)
         chosen = crowded[cell]
         rows, cell = rows[chosen], cell[chosen]
         side, sharpness = (self.train[name].to_numpy()[rows] for name in ("side", "sharpness"))
@@ -204,7 +205,9 @@ class _Proposer:
         stays: dict[int, int] = {}  # cell → its image that stays
         groups: dict[int, list[int]] = {}
         for row, at in zip(rows[order].tolist(), cell[order].tolist(), strict=True):
-            close = [(d, stays[c]) for d, c in ((0, at), *near.get(at, ())) if c in stays]
+            span = slice(starts[at], starts[at + 1])
+            near = zip(apart[span].tolist(), others[span].tolist(), strict=True)
+            close = [(d, stays[c]) for d, c in ((0, at), *near) if c in stays]
             if close and not self.decided[row]:
                 distance, best = min(close)
                 self.found.append(("drop", row, "", "near_duplicate", 1 - distance / BITS))
@@ -213,24 +216,37 @@ class _Proposer:
                 stays.setdefault(at, row)
         self.groups["near_duplicate"] = list(groups.values())
 
-    def _near_cells(self, keys: Ints) -> dict[int, list[tuple[int, int]]]:
-        """Cell (a hash of an identity) → (distance, cell) of that identity's cells near it."""
-        cells = pd.DataFrame(
-            {
-                "cell": np.arange(len(keys)),
-                "code": keys // len(self.names),
-                "who": keys % len(self.names),
-            }
-        )
-        a, b = self.copies.pairs.T
-        pairs = pd.DataFrame({"a": a, "b": b, "distance": self.copies.distance})
-        left = pairs.merge(cells, left_on="a", right_on="code")
-        both = left.merge(cells, left_on=["b", "who"], right_on=["code", "who"])
-        near: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for x, y, distance in both[["cell_x", "cell_y", "distance"]].itertuples(index=False):
-            near[x].append((distance, y))
-            near[y].append((distance, x))
-        return dict(near)
+    def _near_cells(self, keys: Ints) -> tuple[Ints, npt.NDArray[np.int32], npt.NDArray[np.int16]]:
+        """Which cells (a hash of an identity) lie near each other within one identity.
+
+        `keys` (N,): code · identities + identity, ascending. Returns starts (N + 1,), others and
+        distances: those of cell k from starts[k] to starts[k + 1].
+        """
+        people = len(self.names)
+        ones = [np.zeros(0, np.int32)]
+        others = [np.zeros(0, np.int32)]
+        apart = [np.zeros(0, np.int16)]
+        for begin in range(0, len(self.copies.pairs), BLOCK):
+            pairs = self.copies.pairs[begin : begin + BLOCK]
+            bounds = np.searchsorted(keys, pairs * people)
+            counts = np.searchsorted(keys, (pairs + 1) * people) - bounds
+            # The cells of the hash that fewer identities have are looked up beside the other hash.
+            every, few = np.arange(len(pairs)), counts.argmin(axis=1)
+            size = counts[every, few]
+            pair = np.repeat(every, size)
+            place = np.arange(len(pair)) - np.repeat(np.cumsum(size) - size, size)
+            cell = np.repeat(bounds[every, few], size) + place
+            wanted = np.repeat(pairs[every, 1 - few], size) * people + keys[cell] % people
+            there = np.searchsorted(keys, wanted)
+            found = np.flatnonzero(keys[np.minimum(there, len(keys) - 1)] == wanted)
+            distance = self.copies.distance[begin : begin + BLOCK][pair[found]]
+            ones += [cell[found].astype(np.int32), there[found].astype(np.int32)]
+            others += ones[:-3:-1]
+            apart += [distance.astype(np.int16)] * 2
+        one = np.concatenate(ones)
+        order = np.argsort(one, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(np.bincount(one, minlength=len(keys)))])
+        return starts, np.concatenate(others)[order], np.concatenate(apart)[order]
 
     def _rows(self, who: int) -> Ints:
         """The rows of an identity."""
@@ -260,4 +276,6 @@ class _Proposer:
                 "score": np.round(np.array(score, float), 4),
             }
         )
-        return table[COLUMNS].sort_values(["reason", "dataset", "identity", "id"], kind="stable")
+        return table[list(COLUMNS)].sort_values(
+            ["reason", "dataset", "identity", "id"], kind="stable"
+        )

@@ -35,15 +35,24 @@ class Rule:
         return broken
 
 
-def photo_rules(
-    *,
-    min_side: int,
-    max_aspect: float,
-    min_sharpness: float,
-    min_brightness: float,
-    max_brightness: float,
-    min_colour: float | None,
-) -> list[Rule]:
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What photos, identities and sets must reach; see `params.yaml`. None asks for nothing."""
+
+    min_side: int
+    max_aspect: float
+    min_sharpness: float
+    min_brightness: float
+    max_brightness: float
+    min_colour: float | None
+    min_images_per_identity: int
+    max_images_per_identity: int | None
+    max_source_share: float | None
+    max_overlap: float
+    max_drift: float
+
+
+def photo_rules(limits: Limits) -> list[Rule]:
     """Rules on one photo by itself, the first that is broken names the reason.
 
     In a verification set only what no detector could use is rejected. Dark or blurred photos stay:
@@ -58,11 +67,13 @@ def photo_rules(
             in_verify=True,
             hard=True,
         ),
-        Rule("too_small", "side", "The shorter side, px.", low=min_side, in_verify=True),
-        Rule("aspect", "aspect", "Longer ÷ shorter side.", high=max_aspect),
-        Rule("blurred", "sharpness", "Variance of the Laplacian on grey.", low=min_sharpness),
-        Rule("dark", "brightness", "Mean grey, 0–255.", low=min_brightness),
-        Rule("bright", "brightness", "Mean grey, 0–255.", high=max_brightness),
+        Rule("too_small", "side", "The shorter side, px.", low=limits.min_side, in_verify=True),
+        Rule("aspect", "aspect", "Longer ÷ shorter side.", high=limits.max_aspect),
+        Rule(
+            "blurred", "sharpness", "Variance of the Laplacian on grey.", low=limits.min_sharpness
+        ),
+        Rule("dark", "brightness", "Mean grey, 0–255.", low=limits.min_brightness),
+        Rule("bright", "brightness", "Mean grey, 0–255.", high=limits.max_brightness),
         Rule(
             "animated",
             "animated",
@@ -71,8 +82,8 @@ def photo_rules(
             in_train=False,
         ),
     ]
-    if min_colour is not None:
-        rules.append(Rule("grey", "colour", "Colourfulness, 0 for grey.", low=min_colour))
+    if limits.min_colour is not None:
+        rules.append(Rule("grey", "colour", "Colourfulness, 0 for grey.", low=limits.min_colour))
     return rules
 
 
@@ -116,61 +127,55 @@ def overlap_rules() -> list[Rule]:
     ]
 
 
-def identity_rules(
-    *,
-    min_images_per_identity: int,
-    max_images_per_identity: int | None,
-    max_source_share: float | None,
-) -> list[Rule]:
+def identity_rules(limits: Limits) -> list[Rule]:
     """Rules on a training identity; one that breaks them loses all its photos."""
     rules = [
         Rule(
             "few_images",
             "usable",
             "Photos that no other rule rejects.",
-            low=min_images_per_identity,
+            low=limits.min_images_per_identity,
         )
     ]
-    if max_images_per_identity is not None:
+    if limits.max_images_per_identity is not None:
         rules.append(
             Rule(
                 "many_images",
                 "usable",
                 "Photos that no other rule rejects.",
-                high=max_images_per_identity,
+                high=limits.max_images_per_identity,
             )
         )
-    if max_source_share is not None:
+    if limits.max_source_share is not None:
         rules.append(
             Rule(
                 "one_source",
                 "source_share",
                 "Share of the photos that come from one source, of those with a source.",
-                high=max_source_share,
+                high=limits.max_source_share,
             )
         )
     return rules
 
 
-def drift_rule(*, max_drift: float) -> Rule:
+def drift_rule(limits: Limits) -> Rule:
     """The rule on a measure of a set against the previous version of the set."""
     return Rule(
         "drift",
         "psi",
         "Population stability index against data/reference.json.",
-        high=max_drift,
-        in_train=False,
+        high=limits.max_drift,
     )
 
 
-def set_rules(*, max_overlap: float) -> list[Rule]:
+def set_rules(limits: Limits) -> list[Rule]:
     """Rules on the training and the verification set as a whole; breaking one stops the run."""
     return [
         Rule(
             "too_much_overlap",
             "overlap",
             "Share of training identities that verification also holds.",
-            high=max_overlap,
+            high=limits.max_overlap,
             mend="choose other sets, or raise validate.max_overlap in params.yaml",
         ),
         Rule(
@@ -205,39 +210,20 @@ class Rules:
         """Those that a training photo may be rejected for."""
         return [*self.train, *self.identities]
 
+    @property
+    def every(self) -> list[Rule]:
+        """All of them; a rule on photos of both halves comes twice."""
+        return [*self.of_training, *self.verify, *self.sets, *self.drift]
 
-def all_rules(
-    *,
-    min_side: int,
-    max_aspect: float,
-    min_sharpness: float,
-    min_brightness: float,
-    max_brightness: float,
-    min_images_per_identity: int,
-    max_overlap: float,
-    min_colour: float | None,
-    max_images_per_identity: int | None,
-    max_source_share: float | None,
-    max_drift: float,
-) -> Rules:
-    """The rules with these limits; see `params.yaml` for their meaning."""
-    photos = photo_rules(
-        min_side=min_side,
-        max_aspect=max_aspect,
-        min_sharpness=min_sharpness,
-        min_brightness=min_brightness,
-        max_brightness=max_brightness,
-        min_colour=min_colour,
-    )
+
+def all_rules(limits: Limits) -> Rules:
+    """The rules with these limits."""
+    photos = photo_rules(limits)
     return Rules(
         # Quality first, then overlap: a photo's first reason is its own fault where it has one.
         train=[*photos, cleaning_rule(), *overlap_rules(), *copy_rules()],
         verify=[*photos, *copy_rules()],
-        identities=identity_rules(
-            min_images_per_identity=min_images_per_identity,
-            max_images_per_identity=max_images_per_identity,
-            max_source_share=max_source_share,
-        ),
-        sets=set_rules(max_overlap=max_overlap),
-        drift=[drift_rule(max_drift=max_drift)],
+        identities=identity_rules(limits),
+        sets=set_rules(limits),
+        drift=[drift_rule(limits)],
     )

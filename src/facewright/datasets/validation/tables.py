@@ -38,18 +38,15 @@ def merged_manifests(datasets: list[Dataset], *, data: Path) -> pd.DataFrame:
 
     Adds dataset (the folder's name), own_id and stated_identity (as the manifest has them) and
     person_name (a name to compare, missing where only a label is known). Ids become `DATASET/ID`
-    if two sets share one; so do the identities of sets whose identities are all labels, if they
-    share one with another set: 0000045 here and there are two people.
+    if two sets share one. So do the labels (see `names.is_label`) that stand in several sets:
+    0000045 here and there are two people.
     """
     tables = []
     for dataset in datasets:
         table = dataset.manifest.drop(columns=HELD, errors="ignore")
         table = table.reindex(columns=list(dict.fromkeys([*table.columns, *EXPECTED])))
         table["shard"] = dataset.root.relative_to(data).as_posix() + "/" + table["shard"]
-        codes, known = pd.factorize(table["identity"])
-        labels = all(is_label(identity) for identity in known)
-        names = pd.Series([None if labels else name for name in known], dtype="str").take(codes)
-        names = names.set_axis(table.index)
+        names = _each(table["identity"], lambda name: None if is_label(name) else name)
         if "person" in table:
             names = table["person"].astype("str").where(table["person"].notna(), names)
         tables.append(
@@ -57,26 +54,24 @@ def merged_manifests(datasets: list[Dataset], *, data: Path) -> pd.DataFrame:
                 dataset=dataset.root.name,
                 stated_identity=table["identity"],
                 person_name=_each(names, lambda name: comparable(name) or None),
-                only_labels=labels,
             )
         )
     merged = pd.concat(tables, ignore_index=True)
     merged["own_id"] = merged["id"]
     if merged["id"].duplicated().any():
         merged["id"] = merged["dataset"] + "/" + merged["id"]
-    if len(datasets) > 1 and (apart := _shared_labels(merged)):
-        rows = merged["only_labels"] & merged["dataset"].isin(apart)
+    if len(datasets) > 1:
+        stated = merged[["dataset", "identity"]].drop_duplicates()["identity"]
+        several = [name for name in stated[stated.duplicated()].unique() if is_label(name)]
         merged["identity"] = merged["identity"].where(
-            ~rows, merged["dataset"] + "/" + merged["identity"]
+            ~merged["identity"].isin(several), merged["dataset"] + "/" + merged["identity"]
         )
-    return merged.drop(columns="only_labels")
+    return merged
 
 
-def _shared_labels(merged: pd.DataFrame) -> set[str]:
-    """Datasets of labels only that share a label with another dataset."""
-    stated = merged[["dataset", "stated_identity", "only_labels"]].drop_duplicates()
-    shared = stated[stated["stated_identity"].duplicated(keep=False) & stated["only_labels"]]
-    return set(shared["dataset"])
+def nameless(table: pd.DataFrame) -> set[str]:
+    """The identities, as stated, of which nothing but a label is known."""
+    return set(table.loc[table["person_name"].isna(), "stated_identity"].unique())
 
 
 def _each(values: "pd.Series[str]", change: Callable[[str], str | None]) -> "pd.Series[str]":
@@ -103,14 +98,17 @@ def count_copies(table: pd.DataFrame) -> None:
     table.loc[several, "earlier_copies"] = copies.groupby(["identity", "sha256"]).cumcount()
 
 
-def count_overlap(train: pd.DataFrame, verify: pd.DataFrame, copies: Copies) -> None:
-    """Add to `train` what verification has too, 0 or 1: the name, the bytes, the look.
+def count_overlap(
+    train: pd.DataFrame, verify: pd.DataFrame, *, names: pd.DataFrame, copies: Copies
+) -> None:
+    """Add to `train` what verification has too, 0 or 1: the person, the bytes, the look.
 
-    `copies` are those of the rows of `train`, then of `verify`.
+    `names` are those of the training identities (see `cleaning.apply_decisions`): one that
+    verification has too is enough for all photos of an identity. `copies` are those of the rows
+    of `train`, then of `verify`.
     """
-    names = train["person_name"]
-    held = names.notna() & names.isin(verify["person_name"].dropna().unique())
-    train["identity_in_verify"] = held.astype(np.int8)
+    held = names.loc[names["person_name"].isin(verify["person_name"].dropna().unique())]
+    train["identity_in_verify"] = train["identity"].isin(held["identity"]).astype(np.int8)
     train["content_in_verify"] = train["sha256"].isin(verify["sha256"]).astype(np.int8)
     ours = np.arange(len(train) + len(verify)) < len(train)
     near = copies.near(ours, others=~ours)[: len(train)]

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from facewright.datasets.decisions import CLEANING
 from facewright.datasets.form import PAIR_COLUMNS, Dataset, check_pairs, find_datasets
-from facewright.datasets.validation.cleaning import Decisions, read_cleaning
+from facewright.datasets.validation.cleaning import Decisions, apply_decisions, read_cleaning
 from facewright.datasets.validation.copies import Copies, find_copies
-from facewright.datasets.validation.data_docs import finish_data_docs
+from facewright.datasets.validation.data_docs import make_portable, write_index
 from facewright.datasets.validation.drift import compare, profile, read_reference
 from facewright.datasets.validation.expectations import Expectations, Suite, read_own_suites
 from facewright.datasets.validation.judging import (
@@ -22,14 +23,15 @@ from facewright.datasets.validation.judging import (
     judge_sets,
 )
 from facewright.datasets.validation.measuring import measure_images
-from facewright.datasets.validation.proposals import Proposals, propose
-from facewright.datasets.validation.rules import Rule, Rules, all_rules
+from facewright.datasets.validation.proposals import SAYS, Proposals, propose
+from facewright.datasets.validation.rules import Limits, Rule, Rules, all_rules
 from facewright.datasets.validation.tables import (
     OK,
     REJECTED,
     count_copies,
     count_overlap,
     merged_manifests,
+    nameless,
     usable,
 )
 from facewright.datasets.validation.thumbnails import write_thumbnails
@@ -55,19 +57,9 @@ def validate_datasets(
     data: Path,
     output: Path,
     *,
-    min_side: int,
-    max_aspect: float,
-    min_sharpness: float,
-    min_brightness: float,
-    max_brightness: float,
-    min_images_per_identity: int,
-    max_overlap: float,
-    min_colour: float | None = None,
-    max_images_per_identity: int | None = None,
-    max_source_share: float | None = None,
-    near_distance: int | None = None,
-    max_drift: float = 0.25,
-    thumbnails: int = 0,
+    limits: Limits,
+    near_distance: int | None,
+    thumbnails: int,
 ) -> dict[str, float]:
     """Judge the datasets below `data/train` and the one below `data/verify`.
 
@@ -86,33 +78,23 @@ def validate_datasets(
         data_docs/: index.html, its pages and those of thumbnails
     Returns counts, flat.
 
-    Identities of one name in several training datasets are taken for one person. A limit that is
-    None asks for nothing; `near_distance` None looks for no near copies.
+    Identities of one name in several training datasets are taken for one person. `near_distance`:
+    bits in which near copies may differ, None looks for none; `thumbnails`: photos shown of each
+    kind of trouble.
 
     Raises:
         DatasetError: a set is missing, there is not exactly one verification set with pairs, one
             of the three files is wrong, or what is left cannot be trained on (see
             `rules.set_rules`).
     """
-    rules = all_rules(
-        min_side=min_side,
-        max_aspect=max_aspect,
-        min_sharpness=min_sharpness,
-        min_brightness=min_brightness,
-        max_brightness=max_brightness,
-        min_images_per_identity=min_images_per_identity,
-        max_overlap=max_overlap,
-        min_colour=min_colour,
-        max_images_per_identity=max_images_per_identity,
-        max_source_share=max_source_share,
-        max_drift=max_drift,
-    )
+    rules = all_rules(limits)
     # All that a user wrote is read before the long measuring.
     sets = _read_sets(data)
-    decisions = read_cleaning(data / "cleaning.csv", sets.train)
+    unnamed = nameless(sets.train) & nameless(sets.verify)
+    decisions = read_cleaning(data / CLEANING, sets.train)
     reference = read_reference(data / "reference.json")
     own = read_own_suites(
-        data / "expectations", taken={rule.reason for rule in (*rules.of_training, *rules.drift)}
+        data / "expectations", taken={rule.reason for rule in rules.every} | SAYS.keys()
     )
     if "drift" in own and reference is None:
         own["drift"].refuse(f"nothing drifts without {data / 'reference.json'}: remove it")
@@ -139,31 +121,30 @@ def validate_datasets(
         examiner.examine(Suite("drift", drift, rules.drift, index="measure"))
     proposals = propose(train, copies, decisions)
 
+    docs = output / "data_docs"
     examiner.expectations.build()
+    make_portable(docs)  # before photos are named on other pages
     troubles = find_troubles(
         train, verify, rules=rules, copies=copies, proposals=proposals, limit=thumbnails
     )
-    finish_data_docs(
-        output / "data_docs",
-        examiner.expectations.outcomes,
-        troubles=write_thumbnails(output / "data_docs", troubles, data=data),
-    )
+    pages = write_thumbnails(docs, troubles, data=data)
+    write_index(docs, examiner.expectations.outcomes, troubles=pages)
     _write(output, sets, overlap=overlap, proposals=proposals)
     metrics = _metrics(sets, rules=rules, decisions=decisions, proposals=proposals)
     metrics |= {
         "identities_dropped_for_overlap": len(overlap),
+        "labels_in_both_halves": len(unnamed),
         "expectations_failed": examiner.expectations.failed,
     }
     if drift is not None:
         metrics |= _drift_metrics(drift)
     _tell(metrics, sets.cards)
     if drift is not None:
-        for measure, psi in drift.loc[drift["psi"] > max_drift, ["measure", "psi"]].itertuples(
-            index=False
-        ):
+        far = drift.loc[drift["psi"] > limits.max_drift, ["measure", "psi"]]
+        for measure, psi in far.itertuples(index=False):
             say(
                 f"validate: {measure} differs from the previous version of the set: stability "
-                f"index {psi:.2f}, limit {max_drift:g}"
+                f"index {psi:.2f}, limit {limits.max_drift:g}"
             )
     return metrics
 
@@ -205,19 +186,9 @@ def _cards(datasets: list[Dataset], *, half: str) -> list[dict[str, object]]:
     ]
 
 
-def _apply(decisions: Decisions, train: pd.DataFrame) -> None:
-    """Give every photo the identity that a person decided on, and that identity's name."""
-    known = train[["identity", "person_name"]].dropna().drop_duplicates("identity")
-    moved = (train["identity"] != decisions.identity).to_numpy()
-    train["identity"] = decisions.identity
-    names = train.loc[moved, "identity"].map(known.set_index("identity")["person_name"])
-    train.loc[moved, "person_name"] = names.astype("str")
-    train["cleaned"] = decisions.dropped.astype(np.int8)
-
-
 def _measure(sets: Sets, decisions: Decisions, *, data: Path, distance: int | None) -> Copies:
     """Add to both tables what the rules need; returns the near copies among train, then verify."""
-    _apply(decisions, sets.train)
+    names = apply_decisions(sets.train, decisions)
     hashes, hashed = [], []
     for half in ("train", "verify"):
         table: pd.DataFrame = getattr(sets, half)
@@ -232,7 +203,7 @@ def _measure(sets: Sets, decisions: Decisions, *, data: Path, distance: int | No
         if distance is None
         else find_copies(np.concatenate(hashes), np.concatenate(hashed), distance=distance)
     )
-    count_overlap(sets.train, sets.verify, copies)
+    count_overlap(sets.train, sets.verify, names=names, copies=copies)
     return copies
 
 
@@ -241,7 +212,8 @@ def _write(output: Path, sets: Sets, *, overlap: list[str], proposals: Proposals
         sets.train.drop(columns=INTERNAL).to_parquet(output / "train.parquet", index=False)
         sets.verify.drop(columns=INTERNAL).to_parquet(output / "verify.parquet", index=False)
         sets.pairs.to_parquet(output / "pairs.parquet", index=False)
-        (output / "overlap.txt").write_text("".join(f"{name}\n" for name in overlap))
+        lines = "".join(f"{name}\n" for name in overlap)
+        (output / "overlap.txt").write_text(lines, encoding="utf-8")
         proposals.table.to_csv(output / "proposals.csv", index=False, lineterminator="\n")
         profiles = {"train": profile(sets.train), "verify": profile(sets.verify)}
         write_json(output / "profile.json", profiles)
@@ -250,10 +222,9 @@ def _write(output: Path, sets: Sets, *, overlap: list[str], proposals: Proposals
 def _metrics(
     sets: Sets, *, rules: Rules, decisions: Decisions, proposals: Proposals
 ) -> dict[str, float]:
-    shared = sets.train[["identity", "dataset"]].drop_duplicates()["identity"].duplicated()
     names = sets.train[["identity", "dataset"]].drop_duplicates()["identity"]
     metrics: dict[str, float] = {
-        "identities_in_several_datasets": names[shared].nunique(),
+        "identities_in_several_datasets": names[names.duplicated()].nunique(),
         "pairs": len(sets.pairs),
         "proposals": len(proposals.table),
     }
@@ -320,10 +291,15 @@ def _tell(metrics: dict[str, float], cards: pd.DataFrame) -> None:
             f"validate: {count:g} identities have the same name in several training datasets and "
             "are taken for the same person"
         )
+    if count := metrics["labels_in_both_halves"]:
+        say(
+            f"validate: {count:g} labels stand in both training and verification and are not "
+            "compared, since a number is no name: state the names in a column `person`"
+        )
     if count := metrics["proposals"]:
         say(
-            f"validate: proposals.csv proposes {count:g} changes and nothing of it is done: edit a "
-            "copy and save it as cleaning.csv in the data folder"
+            f"validate: proposals.csv proposes {count:g} changes and nothing of it is done: add "
+            "the lines that you believe to data/cleaning.csv"
         )
     for card in cards.to_dict("records"):
         missing = [name for name in ("licence", "consent") if not isinstance(card[name], str)]

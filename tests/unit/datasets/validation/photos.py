@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from facewright.datasets.importing import import_dataset
+from facewright.datasets.validation.rules import Limits
 from facewright.datasets.validation.validate import validate_datasets
 
 LIMITS: dict[str, Any] = {
@@ -18,8 +19,12 @@ LIMITS: dict[str, Any] = {
     "min_sharpness": 5.0,
     "min_brightness": 16.0,
     "max_brightness": 240.0,
+    "min_colour": None,
     "min_images_per_identity": 2,
+    "max_images_per_identity": None,
+    "max_source_share": None,
     "max_overlap": 1.0,
+    "max_drift": 0.25,
 }
 
 
@@ -40,6 +45,11 @@ def scene(seed: int, *, side: int = 64, quality: int = 95) -> bytes:
     large = cv2.resize(coarse, (256, 256), interpolation=cv2.INTER_CUBIC)
     pixels = cv2.resize(large, (side, side), interpolation=cv2.INTER_AREA)
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def scenes(who: str, *seeds: int, **how: int) -> dict[str, bytes]:
+    """Such scenes as the photos of one person, by seed."""
+    return {f"{who}/{seed}.jpg": scene(seed, **how) for seed in seeds}
 
 
 GOOD = {
@@ -90,12 +100,20 @@ def write_photos(folder: Path, photos: dict[str, bytes]) -> Path:
     return folder
 
 
-def validate(data: Path, **limits: Any) -> tuple[dict[str, float], pd.DataFrame, pd.DataFrame]:
+def validate(
+    data: Path, *, near_distance: int | None = None, thumbnails: int = 0, **limits: Any
+) -> tuple[dict[str, float], pd.DataFrame, pd.DataFrame]:
     """Metrics and both tables; the output stands in `validate/` beside `data`."""
     output = data.parent / "validate"
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir()
-    metrics = validate_datasets(data, output, **LIMITS | limits)
+    metrics = validate_datasets(
+        data,
+        output,
+        limits=Limits(**LIMITS | limits),
+        near_distance=near_distance,
+        thumbnails=thumbnails,
+    )
     train, verify = (pd.read_parquet(output / f"{half}.parquet") for half in ("train", "verify"))
     return metrics, train, verify
 

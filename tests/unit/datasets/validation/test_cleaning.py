@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from facewright.datasets.validation.cleaning import COLUMNS, Decisions, read_cleaning
+from facewright.datasets.decisions import COLUMNS
+from facewright.datasets.validation.cleaning import Decisions, read_cleaning
 from facewright.errors import DatasetError
 
 HEAD = ",".join(COLUMNS)
@@ -60,10 +61,43 @@ def test_identities(tmp_path: Path) -> None:
         "relabel,two,Ann/9,Ann,Bea,,",
         head="\ufeff" + HEAD,
     )
-    assert decisions.dropped.nonzero()[0].tolist() == [0, 1, 4, 5]
+    assert decisions.dropped.nonzero()[0].tolist() == [0, 1, 4]  # Ann/9 is no longer Ann's
     people = ["Ann", "Ann", "two/007", "two/007", "Ann", "two/007", "two/007"]
     assert decisions.identity.tolist() == people
-    assert decisions.kept_identities == {"two/007"}
+    assert decisions.decided_identities == {"two/007", "Ann"}
+    assert decisions.kept.tolist() == [name == "two/007" for name in people]
+    assert decisions.decided.tolist() == decisions.kept.tolist()
+
+
+@pytest.mark.parametrize(
+    ("other", "dropped"),
+    [
+        ("relabel,one,Bea/0,Bea,Ann,,", []),
+        ("merge,one,,Ann,Bea,,", [0, 1, 2, 4, 5]),
+        ("relabel,one,Ann/0,Ann,Bea,,", [0, 2]),
+    ],
+)
+def test_drop_is_about_the_photos_of_an_identity_in_the_end(
+    tmp_path: Path, other: str, dropped: list[int]
+) -> None:
+    for lines in (("drop,one,,Bea,,,", other), (other, "drop,one,,Bea,,,")):
+        decisions = decide(tmp_path, *lines)
+        assert decisions.dropped.nonzero()[0].tolist() == dropped
+
+
+def test_keep_is_about_the_photos_of_an_identity_in_the_end(tmp_path: Path) -> None:
+    """One of them that has a line of its own is dropped all the same."""
+    decisions = decide(
+        tmp_path,
+        "keep,one,,Bea,,,",
+        "merge,one,,Ann,Bea,,",
+        "drop,one,Ann/1,,,,",
+        "relabel,two,Ann/0,,Cyd,,",
+    )
+    assert decisions.kept.nonzero()[0].tolist() == [0, 2, 5]
+    assert decisions.dropped.nonzero()[0].tolist() == [1]
+    assert decisions.decided.nonzero()[0].tolist() == [0, 1, 2, 4, 5]
+    assert decisions.kept_lines == {}  # hard rules reject them in silence
 
 
 def test_to_is_the_sets_own_label_too(tmp_path: Path) -> None:

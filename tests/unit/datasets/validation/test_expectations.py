@@ -71,7 +71,7 @@ def test_ones_own_suite_notices_and_rejects(data: Path) -> None:
     assert metrics["expectations_failed"] == 5  # blurred, dark, two cards, and the own one
     index = (data.parent / "validate" / "data_docs" / "index.html").read_text()
     assert "train_images_own" in index
-    assert "<td>1 of 11</td>" in index
+    assert "<td>1 of 11</td><td>Ann/large</td><td>broken</td>" in index
 
     own(data, "train_images", SHARP | {"meta": {"reject": "too_large"}})
     metrics, train, _ = validate(data)
@@ -110,11 +110,11 @@ def test_a_copy_of_a_built_in_suite_is_a_good_start(data: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "expectation", "said"),
     [
-        ("photos", SHARP, "no table is named so: there are train_images"),
-        ("train_images", 7, "needs a list `expectations`"),
+        ("photos", SHARP, "no table is named so: rename it to one of train_images"),
+        ("train_images", 7, "has a list `expectations`: copy artifacts/validate/"),
         ("train_images", SHARP | {"meta": {"reject": "Too large"}}, "'Too large' is no reason"),
-        ("train_images", SHARP | {"meta": {"reject": "dark"}}, "is a rule's own reason"),
-        ("train_images", SHARP | {"meta": "reject"}, "the meta of an expectation holds keys"),
+        ("train_images", SHARP | {"meta": {"reject": "dark"}}, "is a reason of `validate` itself"),
+        ("train_images", SHARP | {"meta": "reject"}, 'meta must be {"reject": "REASON"} or absent'),
         ("sets", SHARP | {"meta": {"reject": "no"}}, "rows are rejected only in train_images"),
     ],
 )
@@ -132,7 +132,10 @@ def test_what_makes_no_sense_is_refused_at_once(
     ("expectation", "said"),
     [
         ({"type": "expect_wonders", "kwargs": {}}, "expect_wonders"),
-        (SHARP | {"kwargs": {"column": "smile", "max_value": 1}}, "smile"),
+        (
+            SHARP | {"kwargs": {"column": "smile", "max_value": 1}},
+            "no column 'smile', there are id, side",
+        ),
         (SHARP | {"kwargs": {"column": "side"}}, "refuses the suite"),
         (SHARP | {"kwargs": {"column": "side", "max": 1}}, "refuses the suite"),
         (ROWS | {"meta": {"reject": "crowd"}}, "is not about rows: remove `reject`"),
@@ -150,6 +153,9 @@ def test_what_cannot_run_is_refused_in_one_line(
     assert said in str(caught.value)
     assert str(tmp_path / "expectations" / "train_images.json") in str(caught.value)
     assert len(str(caught.value)) < 1000
+    assert "\n" not in str(caught.value)
+    if "reject" not in said:
+        assert str(caught.value).endswith(": correct or remove that expectation")
 
 
 def test_rows_are_rejected_by_whatever_is_about_rows(tmp_path: Path) -> None:
@@ -188,7 +194,7 @@ def test_rows_are_rejected_by_whatever_is_about_rows(tmp_path: Path) -> None:
 
 def test_what_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cards.json").write_text("{")
-    with pytest.raises(DatasetError, match=r"cards\.json cannot be read as JSON"):
+    with pytest.raises(DatasetError, match=r"cards\.json cannot be read as JSON.*: copy .* anew"):
         read_own_suites(tmp_path, taken=set())
 
 
@@ -197,4 +203,11 @@ def test_drift_needs_a_reference(data: Path) -> None:
     with pytest.raises(
         DatasetError, match=r"drift\.json: nothing drifts without .*reference\.json"
     ):
+        validate(data)
+
+
+@pytest.mark.parametrize("reason", ["no_pairs", "near_duplicate", "same_name", "cleaning", "drift"])
+def test_reasons_of_sets_and_proposals_are_taken(data: Path, reason: str) -> None:
+    own(data, "train_images", SHARP | {"meta": {"reject": reason}})
+    with pytest.raises(DatasetError, match="is a reason of `validate` itself: use another word"):
         validate(data)

@@ -63,10 +63,11 @@ def test_what_is_no_image_has_no_measures() -> None:
 
 def test_over_processes_as_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [photo(k) for k in range(7)] + [b"no", b"", flat(9)]
-    (tmp_path / "shard").write_bytes(b"".join(files))
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "00000.tar").write_bytes(b"".join(files))
     lengths = np.array([len(data) for data in files])
     table = pd.DataFrame(
-        {"shard": "shard", "offset": np.cumsum(lengths) - lengths, "length": lengths}
+        {"shard": "shards/00000.tar", "offset": np.cumsum(lengths) - lengths, "length": lengths}
     )
     alone = measure_images(tmp_path, table, label="alone")
     monkeypatch.setattr(measuring, "ALONE", 0)

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from facewright.datasets.validation.cleaning import COLUMNS, read_cleaning
+from facewright.datasets.decisions import COLUMNS
+from facewright.datasets.validation import proposals
+from facewright.datasets.validation.cleaning import apply_decisions, read_cleaning
 from facewright.datasets.validation.copies import BITS, Copies
 from facewright.datasets.validation.proposals import propose
 
@@ -46,7 +49,7 @@ def lines(
     path = tmp_path / "cleaning.csv"
     path.write_text(f"{','.join(COLUMNS)}\n{decided}\n")
     proposed = propose(train, near, read_cleaning(path, train)).table
-    assert list(proposed.columns) == COLUMNS
+    assert tuple(proposed.columns) == COLUMNS
     assert (proposed["dataset"] == "set").all()
     columns = ["action", "id", "identity", "to", "reason", "score"]
     return list(proposed[columns].itertuples(index=False, name=None))
@@ -146,27 +149,79 @@ def test_what_is_decided_is_not_proposed_again(tmp_path: Path) -> None:
     ]  # the photo that is kept is the best of its group
 
 
-def test_proposals_repeat_and_can_be_applied(tmp_path: Path) -> None:
-    """What is proposed is a valid file of decisions, and once done proposes nothing more."""
-    random = np.random.default_rng(6)
-    who = random.integers(0, 6, 60)
-    train = table(*(f"Id{w}x p{k} {50 + k % 7}" for k, w in enumerate(who)))
+def crowd(seed: int) -> tuple[pd.DataFrame, Copies]:
+    """60 photos of 8 identities, two of one name, with near copies all over and one overlap."""
+    random = np.random.default_rng(seed)
+    names = ["Idax", "Idbx", "Idcx", "Iddx", "Idex", "Idfx", "Idgx", "idgx"]
+    who = random.integers(0, len(names), 60)
+    rows = [f"{names[w]} p{k} {50 + k % 7}" for k, w in enumerate(who)]
+    overlapping = int(random.choice(60))
+    rows[overlapping] += " near_overlap"
     code = np.arange(60)
-    code[random.choice(60, 12, replace=False)] = random.integers(0, 5, 12)
+    code[random.choice(60, 20, replace=False)] = random.integers(0, 5, 20)
     code = code[code]
     firsts = np.unique(code)
-    pairs = {tuple(sorted(random.choice(firsts, 2, replace=False).tolist())) for _ in range(15)}
-    near = copies(code.tolist(), *sorted(pairs))
-    first = propose(train, near, read_cleaning(tmp_path / "none.csv", train)).table
-    assert first.equals(propose(train, near, read_cleaning(tmp_path / "none.csv", train)).table)
-    assert set(first["action"]) >= {"drop", "relabel"}
-    assert not first[first["id"] != ""].duplicated(["dataset", "id"]).any()
+    pairs = {tuple(sorted(random.choice(firsts, 2, replace=False).tolist())) for _ in range(25)}
+    return table(*rows), copies(code.tolist(), *sorted(pairs))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_rounds_of_proposals_come_to_an_end(tmp_path: Path, seed: int) -> None:
+    """Each round is done as it stands and the next one's lines are added: none comes twice."""
+    train, near = crowd(seed)
     path = tmp_path / "cleaning.csv"
-    first.to_csv(path, index=False)
-    decisions = read_cleaning(path, train)
-    assert decisions.counts["drop"] == (first["action"] == "drop").sum()
-    done = train.assign(identity=decisions.identity)
-    done.loc[decisions.dropped, ["status", "reason"]] = ["rejected", "cleaning"]
-    second = propose(done, near, decisions).table
-    assert len(second) < len(first)
-    assert not set(second["id"]) & set(first["id"]) - {""}
+    path.write_text(",".join(COLUMNS) + "\n")
+    rounds = []
+    for _ in range(20):
+        decisions = read_cleaning(path, train)  # refuses what is decided twice, or in a circle
+        done = train.copy()
+        apply_decisions(done, decisions)
+        done.loc[decisions.dropped, ["status", "reason"]] = ["rejected", "cleaning"]
+        proposed = propose(done, near, decisions).table
+        assert proposed.equals(propose(done, near, decisions).table)
+        if proposed.empty:
+            break
+        rounds.append(proposed)
+        with path.open("a", encoding="utf-8") as file:
+            proposed.to_csv(file, index=False, header=False, lineterminator="\n")
+    else:
+        raise AssertionError("there is always something more to propose")
+    every = pd.concat(rounds)
+    assert set(every["reason"]) >= {"near_overlap_identity", "near_duplicate"}
+    assert not every[every["id"] != ""].duplicated(["dataset", "id"]).any()
+    assert not every[every["id"] == ""].duplicated(["dataset", "identity"]).any()
+
+
+def test_photos_kept_in_a_dropped_identity_do_not_drop_it_again(tmp_path: Path) -> None:
+    train = table("Ann a 50 near_overlap", "Ann b 50", "Bea c 50")
+    train.loc[0, ["near_in_verify"]] = 1
+    decided = "drop,set,,Ann,,,\nkeep,set,b,Ann,,,"
+    assert lines(train, copies([0, 1, 2]), tmp_path=tmp_path, decided=decided) == []
+
+
+def test_near_copies_in_an_identity_are_those_of_comparing_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever identities hold the hashes, and in however many blocks they are looked at."""
+    train, near = crowd(3)
+    whole = propose(train, near, read_cleaning(tmp_path / "none.csv", train)).table
+    monkeypatch.setattr(proposals, "BLOCK", 4)
+    blocks = propose(train, near, read_cleaning(tmp_path / "none.csv", train)).table
+    assert whole.equals(blocks)
+    proposer = proposals._Proposer(train, near, read_cleaning(tmp_path / "none.csv", train))
+    keys = np.unique(proposer.code * len(proposer.names) + proposer.who)
+    starts, others, apart = proposer._near_cells(keys)
+    found = {
+        (k, int(other)) for k in range(len(keys)) for other in others[starts[k] : starts[k + 1]]
+    }
+    code, who = np.divmod(keys, len(proposer.names))
+    joined = {frozenset(pair) for pair in near.pairs.tolist()}
+    expected = {
+        (a, b)
+        for a in range(len(keys))
+        for b in range(len(keys))
+        if who[a] == who[b] and frozenset((code[a], code[b])) in joined and a != b
+    }
+    assert found == expected != set()
+    assert len(others) == len(found)
+    assert (apart == NEAR).all()

@@ -1,6 +1,7 @@
 """Pages of thumbnails: which photos, side by side where that tells more, and none where none."""
 
 import base64
+import json
 import re
 from pathlib import Path
 
@@ -40,10 +41,11 @@ def figures(page: str) -> list[np.ndarray | None]:
 
 def test_a_page_shows_the_photos_small(tmp_path: Path) -> None:
     files = [scene(1, side=200), photo(2, height=200, width=100), b"no image"]
-    (tmp_path / "shard").write_bytes(b"".join(files))
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "00000.tar").write_bytes(b"".join(files))
     ends = np.cumsum([len(data) for data in files])
     photos = [
-        Photo("shard", int(end) - len(data), len(data), f"<{k}>\nside {k}")
+        Photo("shards/00000.tar", int(end) - len(data), len(data), f"<{k}>\nside {k}")
         for k, (end, data) in enumerate(zip(ends, files, strict=True))
     ]
     troubles = [
@@ -119,3 +121,32 @@ def test_no_more_than_asked_and_none_at_all(build: Build) -> None:
     validate(data, thumbnails=0)
     assert not (docs / "trouble").exists()
     assert "Thumbnails" not in (docs / "index.html").read_text()
+
+
+def test_names_stay_as_they_are_on_every_page(build: Build) -> None:
+    """Random identifiers of Great Expectations are numbered; a photo's name may look like one."""
+    name = "Ann/3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+    data = build(GOOD | {f"{name}.png": flat(128)})
+    asked = {
+        "type": "expect_column_values_to_not_be_in_set",
+        "kwargs": {"column": "id", "value_set": [name]},
+    }
+    (data / "expectations").mkdir()
+    own = json.dumps({"name": "mine", "expectations": [asked]})
+    (data / "expectations" / "train_images.json").write_text(own)
+    validate(data, thumbnails=3)
+    docs = data.parent / "validate" / "data_docs"
+    assert f"<figcaption>{name}<br>" in (docs / "trouble" / "blurred.html").read_text()
+    assert f"<td>{name}</td>" in (docs / "index.html").read_text()
+    pages = (docs / "validations").rglob("facewright-train_images_own.html")
+    page = next(pages).read_text()
+    assert name in re.sub("<[^>]*>", "", page)
+    assert "part-0" in page
+
+
+def test_names_on_the_index_are_escaped(build: Build) -> None:
+    dark = {f"Dot/<b>{k}.png": photo(k, low=0, high=30) for k in range(5)}
+    data = build(GOOD | dark)
+    validate(data)
+    index = (data.parent / "validate" / "data_docs" / "index.html").read_text()
+    assert "<td>Dot/&lt;b&gt;0, Dot/&lt;b&gt;1, Dot/&lt;b&gt;2</td>" in index
