@@ -71,16 +71,16 @@ def write_index(folder: Path, outcomes: list[Outcome], *, troubles: dict[str, st
 
 
 def _index(folder: Path, outcomes: list[Outcome], troubles: dict[str, str]) -> str:
-    """One table with a line per expectation, and links to the pages of each suite."""
+    """Links to the thumbnails, and a line per expectation, those that do not hold first."""
     pages = {page.stem: page for page in sorted((folder / "validations").rglob("*.html"))}
-    rows = []
+    held, broken = [], []
     for outcome in outcomes:
         page = pages[f"facewright-{outcome.name}"].relative_to(folder).as_posix()
         named = f'<a href="{html.escape(page)}">{html.escape(outcome.name)}</a>'
         says = {rule.reason: rule.says for rule in outcome.rules}
         for one in outcome.result.results:
             cells = _cells(one, says, names=outcome.names)
-            rows.append(
+            (held if one.success else broken).append(
                 f"<tr><td>{named}</td>"
                 + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
                 + "</tr>"
@@ -103,12 +103,12 @@ def _index(folder: Path, outcomes: list[Outcome], troubles: dict[str, str]) -> s
         f'<li><a href="{html.escape(path)}">{html.escape(title)}</a></li>'
         for title, path in troubles.items()
     )
-    seen = f"<h2>Thumbnails</h2><ul>{links}</ul>" if links else ""
+    seen = f"<h2>Look</h2><ul>{links}</ul><h2>All that was asked</h2>" if links else ""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data Docs</title>'
         f"{STYLE}</head><body><h1>Data Docs</h1><p>What the photos were asked, and which rows "
-        f"did not answer. A table's name leads to its page, with examples.</p>"
-        f"<table><tr>{head}</tr>{''.join(rows)}</table>{seen}</body></html>\n"
+        f"did not answer. A table's name leads to what Great Expectations says of it.</p>"
+        f"{seen}<table><tr>{head}</tr>{''.join(broken + held)}</table></body></html>\n"
     )
 
 
