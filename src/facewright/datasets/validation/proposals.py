@@ -7,8 +7,9 @@ Nothing of it is done here; see `cleaning` for how it is decided. The reasons:
     same_name              identities whose names differ only in spelling: merge; score 1
     shared_photos          two identities that share photos in several groups of near copies:
                            merge; score: how many groups
-    label_conflict_near    near copies under several identities: relabel them to the one that most
-                           of them have, or drop all where there is none; score: similarity
+    label_conflict_near    near copies under several identities: where most of them have one,
+                           relabel to it what is better than theirs (or was rejected for the
+                           conflict) and drop the rest; else drop all; score: similarity
     near_duplicate         near copies of one identity: drop all but the best; score: similarity
 
 Similarity is the share of the hash's bits that agree with the nearest copy meant. An image or an
@@ -38,7 +39,7 @@ SAYS = {
     "near_overlap_identity": "drop the identity, which has near copies of verification photos",
     "same_name": "merge the second identity into the first",
     "shared_photos": "merge the second identity into the first",
-    "label_conflict_near": "near copies under several identities: relabel to the most, or drop",
+    "label_conflict_near": "near copies under several identities: relabel to that of most, or drop",
     "near_duplicate": "drop all but the first of each group",
 }
 
@@ -183,12 +184,24 @@ class _Proposer:
             free &= self.accepted[members]
         else:
             free &= self.who[members] != majority
-        action, to = ("drop", "") if majority is None else ("relabel", self.names[majority])
+        theirs = members[(self.who[members] == majority) & self.accepted[members]].tolist()
+        best = max(map(self._quality, theirs), default=(0.0, 0.0))
         for row, score in zip(members[free].tolist(), similarity[free].tolist(), strict=True):
+            # A worse copy would only be proposed again, as a near duplicate there.
+            wanted = not self.accepted[row] or self._quality(row) > best
+            action, to = (
+                ("drop", "")
+                if majority is None or not wanted
+                else ("relabel", self.names[majority])
+            )
             self.found.append((action, row, to, "label_conflict_near", score))
         self.settled[members[free]] = True
         if free.any():
             self.groups["label_conflict_near"].append(members.tolist())
+
+    def _quality(self, row: int) -> tuple[float, float]:
+        """By which the best of several copies is chosen: the larger, then the sharper."""
+        return float(self.train["side"].iat[row]), float(self.train["sharpness"].iat[row])
 
     def _duplicates(self) -> None:
         """Per identity from the best image on: propose to drop what is near one that stays."""

@@ -84,6 +84,12 @@ def test_the_majority_names_near_copies(tmp_path: Path) -> None:
     ]
 
 
+def test_a_copy_that_is_no_better_than_the_majoritys_is_dropped(tmp_path: Path) -> None:
+    train = table("Ann a 50", "Ann b 60", "Bea c 60")
+    found = lines(train, copies([0, 1, 2], (0, 2), (1, 2)), tmp_path=tmp_path)
+    assert found == [("drop", "c", "Bea", "", "label_conflict_near", similarity(NEAR))]
+
+
 def test_no_majority_drops_all_that_conflict(tmp_path: Path) -> None:
     """A photo that is near only its own identity's is left out of the dispute."""
     train = table("Ann a 50", "Bea b 60", "Bea c 70")
