@@ -73,7 +73,8 @@ def write_index(folder: Path, outcomes: list[Outcome], *, troubles: dict[str, st
 def _index(folder: Path, outcomes: list[Outcome], troubles: dict[str, str]) -> str:
     """Links to the thumbnails, and a line per expectation, those that do not hold first."""
     pages = {page.stem: page for page in sorted((folder / "validations").rglob("*.html"))}
-    held, broken = [], []
+    held: list[str] = []
+    broken: list[str] = []
     for outcome in outcomes:
         page = pages[f"facewright-{outcome.name}"].relative_to(folder).as_posix()
         named = f'<a href="{html.escape(page)}">{html.escape(outcome.name)}</a>'

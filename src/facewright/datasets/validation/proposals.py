@@ -201,7 +201,8 @@ class _Proposer:
 
     def _quality(self, row: int) -> tuple[float, float]:
         """By which the best of several copies is chosen: the larger, then the sharper."""
-        return float(self.train["side"].iat[row]), float(self.train["sharpness"].iat[row])
+        side, sharpness = (self.train[name].to_numpy(float)[row] for name in ("side", "sharpness"))
+        return float(side), float(sharpness)
 
     def _duplicates(self) -> None:
         """Per identity from the best image on: propose to drop what is near one that stays."""
