@@ -1,10 +1,9 @@
 """What can be measured of a photo, once per image, over processes, straight from the shards."""
 
 import io
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,7 @@ from facewright.datasets.images import decode_rgb
 from facewright.datasets.perceptual import HASH_BYTES, image_hash
 from facewright.errors import DatasetError
 from facewright.progress import progress
-from facewright.workers import usable_cores, worker_pool
+from facewright.workers import map_in_order, usable_cores, worker_pool
 
 MEASURES = np.dtype(
     [
@@ -117,15 +116,10 @@ def _measured(data: Path, table: pd.DataFrame) -> Iterator[Measures]:
         for chunk in _chunks(table):
             yield from _measure_chunk(data, chunk)
         return
-    # A task holds no more than its own rows, and no more tasks wait than keep every core busy.
-    waiting: deque[Future[Measures]] = deque()
+    measure_chunk = partial(_measure_chunk, data)
     with worker_pool(f"measuring {data}", start=cv2.setNumThreads, arguments=(1,)) as pool:
-        for chunk in _chunks(table):
-            waiting.append(pool.submit(_measure_chunk, data, chunk))
-            if len(waiting) > 4 * usable_cores():
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+        for part in map_in_order(pool, measure_chunk, _chunks(table), ahead=4 * usable_cores()):
+            yield from part
 
 
 def _chunks(table: pd.DataFrame) -> Iterable[Chunk]:
