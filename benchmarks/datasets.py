@@ -7,7 +7,7 @@
     records   reading an InsightFace .rec from the page cache on one core, nothing decoded
     neardup   near-duplicate search over 500,000 hashes; 5,000 of them against brute force
 
-    make bench-datasets             # everything, some hours on two cores, 15 GB of disk
+    make bench-datasets             # everything, a quarter of an hour on two quiet cores
     python -m benchmarks.datasets [import transfer …] [--repeats 3] [--quick] [--folder DIR]
 
 It reads LFW from ../shared/data (or $FACEWRIGHT_DATA); import and transfer are skipped without it.
