@@ -208,6 +208,15 @@ def test_wrong_credentials_are_refused_and_right_ones_complete(
     assert directory_md5(clone.root / "data") == directory_md5(project.root / "data")
 
 
+def without_server(project: Project, process: "subprocess.Popen[str]") -> str:
+    """What a running command says when the server dies; the server is started again."""
+    project.server.stop()
+    try:
+        return process.communicate(timeout=120)[1]
+    finally:
+        project.server.start()
+
+
 def test_a_push_that_the_server_left_is_completed_by_a_rerun(project: Project) -> None:
     for number in range(12):
         data = np.random.default_rng(number).bytes(16_000_000)
@@ -218,11 +227,7 @@ def test_a_push_that_the_server_left_is_completed_by_a_rerun(project: Project) -
     while not project.objects():
         assert push.poll() is None, "the push was over before anything was there"
         time.sleep(0.02)
-    project.server.stop()
-    try:
-        _, said = push.communicate(timeout=120)
-    finally:
-        project.server.start()
+    said = without_server(project, push)
     assert push.returncode != 0
     assert "Could not connect to the endpoint URL" in said or "Connection was closed" in said
     there = project.objects()
@@ -239,11 +244,7 @@ def test_a_push_that_the_server_left_is_completed_by_a_rerun(project: Project) -
     while not list(output.parent.glob(".fetched.partial/**/*.bin")):
         assert fetch.poll() is None, "the fetch was over before anything was there"
         time.sleep(0.02)
-    project.server.stop()
-    try:
-        _, said = fetch.communicate(timeout=120)
-    finally:
-        project.server.start()
+    said = without_server(project, fetch)
     assert fetch.returncode != 0
     assert said.startswith("one line: ")
     assert f"{project.server.endpoint}: the server does not answer" in said

@@ -97,6 +97,22 @@ def test_zip_methods_without_a_limit_are_refused(tmp_path: Path, method: int) ->
     assert "'A/1.jpg' is neither stored nor deflated" in refused(tmp_path / "a.zip")
 
 
+@pytest.mark.parametrize(("at", "local", "value"), [(6, None, 255), (8, 6, 1 << 5)])
+def test_zip_forms_that_python_does_not_know_are_one_line(
+    tmp_path: Path, at: int, local: int | None, value: int
+) -> None:
+    """A version to come, and patched data: `zipfile` has an exception of its own for these."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("A/1.jpg", b"photo")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H", data, data.index(b"PK\x01\x02") + at, value)
+    if local is not None:
+        struct.pack_into("<H", data, local, value)
+    path.write_bytes(data)
+    assert "read to its end" in refused(path)
+
+
 def test_stored_zip_members_are_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("A/1.jpg", b"photo")

@@ -6,7 +6,6 @@ harm, or by mistake. What an archive says of its members decides how much memory
 a file of some kilobytes can inflate to gigabytes.
 """
 
-import bz2
 import copy
 import lzma
 import stat
@@ -21,7 +20,7 @@ from typing import IO, Self
 
 from facewright.datasets.images import is_image_name
 from facewright.datasets.readers import Entry, checked_name, checked_size
-from facewright.datasets.readers.inflate import BOMB_RATIO, Inflated, InflatedStreams, xz
+from facewright.datasets.readers.inflate import BOMB_RATIO, Inflated
 from facewright.errors import DatasetError
 
 MAX_HEADER_BYTES = 1024 * 1024  # a long name, or a member's pax records; tarfile reads them whole
@@ -62,13 +61,13 @@ def read_archive(path: Path) -> Generator[Entry]:
         if magic[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
             yield from _read_zip(path, file)
         elif magic[:2] == b"\x1f\x8b":
-            with Inflated(file) as stream:
+            with Inflated(file, kind="gzip") as stream:
                 yield from _read_tar(path, stream)
         elif magic[:3] == b"BZh":
-            with InflatedStreams(file, new=bz2.BZ2Decompressor) as stream:
+            with Inflated(file, kind="bzip2") as stream:
                 yield from _read_tar(path, stream)
         elif magic == b"\xfd7zXZ\0":
-            with InflatedStreams(file, new=xz) as stream:
+            with Inflated(file, kind="xz") as stream:
                 yield from _read_tar(path, stream)
         else:
             yield from _read_tar(path, file)

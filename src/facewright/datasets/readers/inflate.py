@@ -4,6 +4,7 @@ Several times faster than `gzip.open` for tar archives of photos: zlib runs with
 so that inflating, hashing and writing share two cores, and reads are slices of one large block.
 """
 
+import bz2
 import lzma
 import zlib
 from collections import deque
@@ -23,15 +24,58 @@ _AHEAD = 4  # blocks
 _XZ_MEMORY = 128 << 20  # bytes; `xz -9` asks for 65 MB, and a header may ask for 4 GB
 
 
+class Decompressor(Protocol):
+    """What those of Python's `bz2` and `lzma` have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+class _Gzip:
+    """zlib's, which leaves to its caller what it did not get to, in the same form."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._zlib.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
+
+
+# One that reads a stream, for each kind; the one of xz gets no more than a bounded dictionary.
+STREAMS: dict[str, Callable[[], Decompressor]] = {
+    "gzip": _Gzip,
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY),
+}
+
+
 class Inflated:
-    """A gzip stream. It has what `tarfile` needs of a file: `read`, `tell` and `seek` forwards.
+    """A file of a `kind` of `STREAMS`, with what `tarfile` needs: `read`, `tell`, `seek` forwards.
 
     A context manager.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, kind: str) -> None:
         self._file = file
-        self._zlib = zlib.decompressobj(wbits=31)
+        self._new = STREAMS[kind]
+        self._stream = self._new()
         self._pending = b""
         self._taken = self._given = 0  # bytes read from the file, and inflated
         self._block, self._at = b"", 0  # what was inflated, and how much of it was read
@@ -94,59 +138,12 @@ class Inflated:
             )
         return block
 
-    def _fill(self) -> None:
-        self._pending = self._file.read(_BLOCK)
-        self._taken += len(self._pending)
-
     def _inflate(self) -> bytes:
         """Memory stays bounded, whatever the stream says."""
         while True:
-            if not self._pending:
-                self._fill()
-                if not self._pending:
-                    if self._zlib.eof:
-                        return b""
-                    raise EOFError("it is cut short")
-            if self._zlib.eof:  # a gzip file may be several, one after another
-                self._pending = self._pending.lstrip(b"\0")
-                if not self._pending:
-                    continue
-                self._zlib = zlib.decompressobj(wbits=31)
-            block = self._zlib.decompress(self._pending, _BLOCK)
-            self._pending = self._zlib.unused_data if self._zlib.eof else self._zlib.unconsumed_tail
-            if block:
-                return block
-
-
-class Decompressor(Protocol):
-    """What those of Python's `bz2` and `lzma` have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
-
-
-def xz() -> lzma.LZMADecompressor:
-    """One that gets no more than a bounded dictionary."""
-    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
-
-
-class InflatedStreams(Inflated):
-    """The same for bzip2 and xz; `new` makes the decompressor of one stream."""
-
-    def __init__(self, file: IO[bytes], *, new: Callable[[], Decompressor]) -> None:
-        super().__init__(file)
-        self._new = new
-        self._stream = new()
-
-    def _inflate(self) -> bytes:
-        while True:
             if not self._pending and (self._stream.needs_input or self._stream.eof):
-                self._fill()
+                self._pending = self._file.read(_BLOCK)
+                self._taken += len(self._pending)
                 if not self._pending:
                     if self._stream.eof:
                         return b""

@@ -14,7 +14,6 @@ from tests.unit.datasets.validation.photos import (
     PAIRS,
     VERIFY,
     Build,
-    builder,
     photo,
     reasons,
     scene,
@@ -22,11 +21,6 @@ from tests.unit.datasets.validation.photos import (
     validate,
     write_photos,
 )
-
-
-@pytest.fixture
-def build(tmp_path: Path) -> Build:
-    return builder(tmp_path)
 
 
 def test_equal_labels_of_two_sets_are_two_people(build: Build) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from facewright.datasets.validation.thumbnails import Photo, Trouble, write_thumbnails
 from facewright.files import directory_digest
@@ -15,17 +14,11 @@ from tests.unit.datasets.validation.photos import (
     GOOD,
     VERIFY,
     Build,
-    builder,
     flat,
     photo,
     scene,
     validate,
 )
-
-
-@pytest.fixture
-def build(tmp_path: Path) -> Build:
-    return builder(tmp_path)
 
 
 def figures(page: str) -> list[np.ndarray | None]:

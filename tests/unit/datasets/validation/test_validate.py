@@ -20,7 +20,6 @@ from tests.unit.datasets.validation.photos import (
     PAIRS,
     VERIFY,
     Build,
-    builder,
     flat,
     photo,
     reasons,
@@ -28,11 +27,6 @@ from tests.unit.datasets.validation.photos import (
     validate,
     write_photos,
 )
-
-
-@pytest.fixture
-def build(tmp_path: Path) -> Build:
-    return builder(tmp_path)
 
 
 def test_good_sets_pass_whole(build: Build) -> None:
