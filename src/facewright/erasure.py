@@ -49,7 +49,7 @@ ALWAYS_OUT_OF_REACH = (
     "models that are deployed: what they learned stays until they are replaced",
 )
 NO_STORE = "no MLflow store was found: set MLFLOW_TRACKING_URI and run the same command again"
-ASSUMED = "trained on a version that can no longer be read: assume that it held them"
+ASSUMED = "made from a version that can no longer be read: assume that it held them"
 Receipt = dict[str, Any]
 
 
@@ -90,7 +90,10 @@ def erase(
             rows = dataset.manifest[person.named(dataset.manifest, dataset=name)]
             photos |= set(rows.loc[rows["length"] > 0, "sha256"])
         person = replace(person, photos=frozenset(photos))
-        traces = find_traces(project, person, decisions=decisions) if project else Traces()
+        traces = Traces()
+        if project:
+            holding = old.get("data_md5", {}).get("holding", ())
+            traces = find_traces(project, person, decisions=decisions, holding=holding)
         person = replace(person, photos=person.photos | traces.photos)
         found = find_rows(data, person, datasets=datasets)
         objects = removable(project, traces, also=old.get("objects", ())) if project else set()
@@ -204,7 +207,7 @@ def _receipt(
             "after": "",
         },
         "crops_sha256": sorted({*old.get("crops_sha256", ()), *traces.crops}),
-        "objects": sorted(objects),
+        "objects": sorted({*old.get("objects", ()), *objects}),
         "removed": old.get("removed") or {"local": dict(nothing), "remote": dict(nothing)},
         "stage_outputs": sorted({*old.get("stage_outputs", ()), *traces.stages}),
         "stage_outputs_of_unread": sorted(traces.unread_stages),
@@ -328,15 +331,18 @@ def _write(data: Path, receipt: Receipt) -> Path:
 
 
 def _earlier(data: Path, asked: Person) -> Receipt:
-    """The last receipt about this person; empty without one."""
-    for path in sorted((data.parent / RECEIPTS).glob("*.json"), reverse=True):
+    """The receipt about this person that was begun and not done, else the last; empty without."""
+    last: Receipt = {}
+    for path in sorted((data.parent / RECEIPTS).glob("*.json")):
         try:
             receipt: Receipt = json.loads(path.read_text(encoding="utf-8"))
             if _hash(asked, receipt["person"]["salt"]) == receipt["person"]["scrypt"]:
-                return receipt
+                last = receipt
+                if receipt["state"] == "begun":
+                    break
         except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{path} is no receipt ({error}): restore it from git") from error
-    return {}
+    return last
 
 
 def _hash(asked: Person, salt: str) -> str:

@@ -291,6 +291,39 @@ def test_what_was_killed_is_completed(
     assert found["cleaning_rows"] == 1
 
 
+def test_a_purge_killed_among_the_objects_is_completed(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lists of old versions are gone, and what was made from these is still there."""
+    pinned = [path.name for path in (repo / ".dvc" / "cache" / "files" / "md5").glob("??/*.dir")]
+    assert len(pinned) > 1
+    real = erasure.Project.remove
+
+    def killed(project: erasure.Project, odb: object, oids: set[str]) -> dict[str, int]:
+        if odb is not project.local:
+            return real(project, odb, oids)
+        versions = set(project.folders()) & set(oids)
+        outputs = {oid for run in project.stages().values() for oid in run.outs.values()}
+        assert versions - outputs
+        real(project, odb, versions - outputs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure.Project, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            erase(NAME, purge=True, yes=True)
+    before = receipt(repo)
+    erase(NAME, purge=True, yes=True)
+    found = receipt(repo)
+    assert found["state"] == "done"
+    assert set(found["objects"]) >= set(before["objects"])  # type: ignore[call-overload]
+    assert found["stage_outputs"] == before["stage_outputs"]
+    assert found["stage_outputs_of_unread"] == []
+    assert holding([*THEIRS, CROP], repo, repo.parent / "store") == []
+    for oid in found["objects"]:  # type: ignore[attr-defined]
+        assert not (repo / ".dvc" / "cache" / "files" / "md5" / oid[:2] / oid[2:]).exists()
+
+
 @pytest.mark.parametrize("kind", ["hardlink", "symlink"])
 def test_links_into_the_cache_are_not_written_through(repo: Path, kind: str) -> None:
     with Repo(str(repo)) as dvc, dvc.config.edit() as config:

@@ -82,7 +82,8 @@ def _path(id: str, identity: str, *, suffix: str, source: str) -> str:
     """Where an image goes, with forward slashes; anything that is not a plain path is refused."""
     stem = id.removeprefix(f"{identity}/")
     path = f"{identity}/{stem.replace('/', '_')}{suffix}"
-    if not identity or not stem or checked_name(path, source=source) != path:
+    ours = identity in (EXPORTED_PAIRS, EXPORTED_CARD, LIST)
+    if ours or not identity or not stem or checked_name(path, source=source) != path:
         raise DatasetError(f"{source}: {id!r} of {identity!r} cannot be a file: import it again")
     return path
 

@@ -37,6 +37,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from facewright.datasets.columns import check_values, stored
+from facewright.datasets.images import is_hidden
 from facewright.datasets.tars import end_of_tar, member_header, member_name, shard_path
 from facewright.errors import DatasetError
 from facewright.files import file_digest, storage_errors, write_yaml
@@ -387,8 +388,8 @@ def check_labels(pairs: pd.DataFrame, identity_of: Callable[[str], str], *, wher
 
 
 def check_identity(identity: str, *, where: str) -> None:
-    """Refuse an identity that could be no folder's name once the dataset is exported."""
-    if identity in (".", "..") or not identity.strip() or _NO_FOLDER.search(identity):
+    """Refuse an identity that could be no folder's name, or one that no import looks into."""
+    if is_hidden(identity) or not identity.strip() or _NO_FOLDER.search(identity):
         raise DatasetError(
             f"{where}: {identity!r} can be no identity, since it can be no folder's name: rename it"
         )

@@ -54,7 +54,7 @@ class Placing:
         self._wanted = wanted
         self._layout = Layout(source, flat=flat)
         self._seen = False  # any image, wanted or not
-        self._photos = self._with_points = self._listed = 0
+        self._photos = self._with_points = self._pointed = self._listed = 0
         self._identities: set[str] = set()
         self._others = self._gifs = self._packed = self._elsewhere = 0
         self._first_other = self._first_gif = self._first_packed = self._first_elsewhere = ""
@@ -102,6 +102,7 @@ class Placing:
         points = None
         if stated is None or self._wanted.landmarks_asked:
             points = landmarks.find(*names_of(entry, id))
+            self._pointed += points is not None
         if points is None:
             points = stated
         if points is None:
@@ -166,7 +167,7 @@ class Placing:
         if wanted.people is not None:
             self._require(len(self._identities), of=len(wanted.people), what="people")
         if wanted.landmarks is not None and self._photos:
-            if wanted.landmarks_asked and not self._with_points:
+            if wanted.landmarks_asked and not self._pointed:
                 raise DatasetError(
                     f"{self._source}: the landmarks name none of its images: check the file"
                 )

@@ -27,7 +27,7 @@ def rewrite_dataset(found: Found) -> None:
             if (
                 file.is_file()
                 and inside.parts[0] != "shards"
-                and file.name not in (MANIFEST, PAIRS)
+                and inside.as_posix() not in (MANIFEST, PAIRS)
             ):
                 _link(file, folder / inside)
         touched = set(found.shards)

@@ -80,6 +80,7 @@ def read_images(root: Path, manifest: pd.DataFrame) -> Iterator[tuple[str, bytes
             if named != shard:
                 if file >= 0:
                     os.close(file)
+                    file = -1  # what comes next may fail
                 there = {member.offset: member for member in members(path)}
                 shard, file = named, os.open(path, os.O_RDONLY)
             member = there.get(offset)

@@ -32,6 +32,7 @@ NAMES = "identity_meta.csv"  # of VGGFace2
 _VGGFACE2 = re.compile(r"n\d{6}|(?:.*/)?n\d{6}/[^/]+")  # an identity, or a photo's path
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz", ".zip")
 AHEAD = 64  # photos of a bucket that are fetched before they are needed,
+BEFORE = 1000  # entries looked at for the first photo
 AHEAD_BYTES = 64 * 1024 * 1024  # and no more than these bytes of them, or one photo
 
 
@@ -157,6 +158,8 @@ def _file(path: Path, *, name: str) -> _Found:
         return _Found(name, read_records(path))
     if kind.endswith(listing.SUFFIXES):
         return _Found(name, listing.read_list(path))
+    if path.parent.name == "shards" and (path.parent.parent / CARD).is_file():
+        return _Found(name, read_shards([path], source=path.name), file=path)  # one of our own
     entries = read_archive(path)
     if _is_zip(path):
         return _Found(name, entries, file=path)
@@ -222,7 +225,7 @@ def _vggface2(found: _Found) -> tuple[Iterator[Entry], Path | None]:
     before: list[Entry] = []
     for entry in found.entries:
         before.append(entry)
-        if is_image_name(entry.name):
+        if is_image_name(entry.name) or len(before) == BEFORE:
             break
     named = any(_VGGFACE2.fullmatch(entry.identity or entry.name) for entry in before[-1:])
     return chain(before, found.entries), found.near if named else None

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -30,12 +30,15 @@ class Traces:
     unread_crops: set[str] = field(default_factory=set)
 
 
-def find_traces(project: Project, person: Person, *, decisions: Decisions) -> Traces:
+def find_traces(
+    project: Project, person: Person, *, decisions: Decisions, holding: Collection[str] = ()
+) -> Traces:
     """Versions of `data/` that hold the person, what stages made from them, and all their objects.
 
     Of a version of `data/` these are the shards, manifests and pairs that hold them, the decisions
     that name them, and the list of its files. Of a stage's output they are all of its objects.
-    `decisions` say which identities are meant by the names in earlier ones.
+    `decisions` say which identities are meant by the names in earlier ones. `holding` are versions
+    that an earlier run, which may have been killed, read and found to hold the person.
     """
     traces = Traces()
     folders = {oid: project.tree(oid) for oid in project.folders()}
@@ -48,11 +51,12 @@ def find_traces(project: Project, person: Person, *, decisions: Decisions) -> Tr
         part = Traces(unread=[oid]) if tree is None else search.folder(tree)
         traces.photos |= part.photos
         traces.objects |= part.objects
-        if part.objects:
+        if part.objects or oid in holding:
             traces.versions.append(oid)
             traces.objects.add(oid)
         elif part.unread:
             traces.unread.append(oid)
+    traces.versions += sorted(set(holding) - set(traces.versions))
     _follow(project, traces)
     return traces
 

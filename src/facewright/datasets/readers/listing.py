@@ -50,7 +50,7 @@ def read_list(path: Path, *, find: Callable[[str, str], Entry] | None = None) ->
 def _stated(value: Any, column: str, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise DatasetError(f"{where}: its {column} is {value!r}: write it as text")
-    return str(value).strip()
+    return str(value)  # blanks may be part of a name
 
 
 def _truth(value: Any, *, where: str) -> bool:

@@ -47,11 +47,16 @@ def read_shards(shards: Iterable[Path], *, source: str) -> Generator[Entry]:
         DatasetError: see `read_archive` and `read_samples`.
     """
     entries = (
-        replace(entry, name=_plain(entry.name), shard=shard.name.split(".tar")[0])
+        replace(entry, name=_plain(entry.name), shard=_bare(shard.name))
         for shard in shards
         for entry in read_archive(shard)
     )
     return read_samples(entries, source=source)
+
+
+def _bare(name: str) -> str:
+    """A shard's name without its suffix."""
+    return next(name[: -len(suffix)] for suffix in SHARDS if name.lower().endswith(suffix))
 
 
 def _plain(name: str) -> str:

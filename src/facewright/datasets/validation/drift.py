@@ -49,20 +49,21 @@ def profile(table: pd.DataFrame) -> dict[str, Any]:
 def compare(tables: dict[str, pd.DataFrame], reference: Profile) -> pd.DataFrame:
     """The sets beside the profile of their previous versions.
 
-    Returns one row per set and measure: measure (`train brightness`), psi (missing for counts),
-    then and now (counts, or means).
+    Returns one row per set and measure: measure (`train brightness`), drift (the stability
+    index; of a count its relative change), then and now (counts, or means).
     """
     rows = []
     for half, table in tables.items():
         old, now = reference[half], profile(table)
         for name in COUNTS:
-            rows.append((f"{half} {name}", np.nan, old[name], now[name]))
+            change = now[name] / max(old[name], 1) - 1
+            rows.append((f"{half} {name}", round(change, DIGITS), old[name], now[name]))
         for name, values in _values(table).items():
             shares = _shares(values, np.array(old[name]["edges"]))
             index = round(stability_index(np.array(old[name]["shares"]), shares), DIGITS)
             rows.append((f"{half} {name}", index, old[name]["mean"], now[name]["mean"]))
-    table = pd.DataFrame(rows, columns=["measure", "psi", "then", "now"])
-    return table.astype({"psi": float, "then": float, "now": float})
+    table = pd.DataFrame(rows, columns=["measure", "drift", "then", "now"])
+    return table.astype({"drift": float, "then": float, "now": float})
 
 
 def stability_index(then: npt.NDArray[np.float64], now: npt.NDArray[np.float64]) -> float:

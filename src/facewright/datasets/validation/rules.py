@@ -162,8 +162,9 @@ def drift_rule(limits: Limits) -> Rule:
     """The rule on a measure of a set against the previous version of the set."""
     return Rule(
         "drift",
-        "psi",
-        "Population stability index against data/reference.json.",
+        "drift",
+        "Stability index, or relative change of a count, against data/reference.json.",
+        low=-limits.max_drift,
         high=limits.max_drift,
     )
 

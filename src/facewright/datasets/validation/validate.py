@@ -137,14 +137,15 @@ def validate_datasets(
         "expectations_failed": examiner.expectations.failed,
     }
     if drift is not None:
-        metrics |= _drift_metrics(drift)
+        named = drift["measure"].str.replace(" ", ".")
+        metrics |= dict(zip("drift." + named, drift["drift"].tolist(), strict=True))
     _tell(metrics, sets.cards)
     if drift is not None:
-        far = drift.loc[drift["psi"] > limits.max_drift, ["measure", "psi"]]
-        for measure, psi in far.itertuples(index=False):
+        far = drift.loc[drift["drift"].abs() > limits.max_drift]
+        for measure, value, then, now in far.itertuples(index=False):
             say(
-                f"validate: {measure} differs from the previous version of the set: stability "
-                f"index {psi:.2f}, limit {limits.max_drift:g}"
+                f"validate: {measure} differs from the previous version of the set ({then:g} then, "
+                f"{now:g} now): {value:.2f}, limit {limits.max_drift:g}"
             )
     return metrics
 
@@ -258,15 +259,6 @@ def _counts(
             counts[f"{half}.noticed.{rule.reason}"] = int(rule.broken(accepted).sum())
     # What is left are reasons of a user's own suites.
     return counts | {f"{half}.rejected.{reason}": n for reason, n in sorted(rejected.items())}
-
-
-def _drift_metrics(drift: pd.DataFrame) -> dict[str, float]:
-    """Stability indices of measures, and relative changes of counts."""
-    metrics: dict[str, float] = {}
-    for measure, psi, then, now in drift.itertuples(index=False):
-        value = now / max(then, 1) - 1 if np.isnan(psi) else psi
-        metrics[f"drift.{measure.replace(' ', '.')}"] = round(float(value), 6)
-    return metrics
 
 
 def _tell(metrics: dict[str, float], cards: pd.DataFrame) -> None:

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from facewright.datasets.validation.drift import compare, profile, read_reference, stability_index
+from facewright.datasets.validation.rules import Limits, all_rules
 from facewright.errors import DatasetError
 from facewright.files import write_json
+from tests.unit.datasets.validation.photos import LIMITS
 
 
 def table(*, shift: float = 0.0, count: int = 4000) -> pd.DataFrame:
@@ -39,7 +41,7 @@ def test_a_set_does_not_drift_from_itself() -> None:
     half = table()
     reference = {"train": profile(half), "verify": profile(half)}
     drift = compare({"train": half, "verify": half}, reference).set_index("measure")
-    assert drift["psi"].dropna().abs().max() < 1e-9
+    assert drift["drift"].dropna().abs().max() < 1e-9
     assert (drift["then"] == drift["now"]).all()
     assert {"train brightness", "train images_per_identity", "verify side"} <= set(drift.index)
     assert drift.loc[["train images", "train identities", "train ok"], "now"].tolist() == [
@@ -53,13 +55,24 @@ def test_only_what_changed_drifts_and_more_the_more() -> None:
     reference = {"train": profile(table()), "verify": profile(table())}
     indices = []
     for shift in (2, 10, 30):
-        drift = compare({"train": table(shift=shift)}, reference).set_index("measure")["psi"]
+        drift = compare({"train": table(shift=shift)}, reference).set_index("measure")["drift"]
         indices.append(drift["train brightness"])
         assert drift["train colour"] == pytest.approx(0, abs=1e-9)
     assert indices == sorted(indices)
     # A normal distribution that moves by d standard deviations has PSI d² (twice half of d²).
     assert indices[0] == pytest.approx(0.1**2, rel=0.3)
     assert indices[1] == pytest.approx(0.5**2, rel=0.3)
+
+
+@pytest.mark.parametrize(("left", "broken"), [(3200, False), (2000, True), (6000, True)])
+def test_a_count_that_changed_much_breaks_the_rule(left: int, broken: bool) -> None:
+    """Fewer or more photos of the same kind: no distribution moves."""
+    (rule,) = all_rules(Limits(**LIMITS | {"max_drift": 0.25})).drift
+    reference = {"train": profile(table()), "verify": profile(table())}
+    drift = compare({"train": table(count=left)}, reference).set_index("measure")
+    assert drift.loc["train images", "drift"] == pytest.approx(left / 4000 - 1)
+    assert rule.broken(drift)["train images"] == broken
+    assert not rule.broken(drift)["train brightness"]
 
 
 def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
