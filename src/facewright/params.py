@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +14,16 @@ from facewright.errors import ParamsError
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Margin = Annotated[float, Field(ge=0, lt=1.6)]  # a cosine, or radians
+Network = Literal[
+    "resnet_small",
+    "resnet_tiny",
+    "mobilefacenet",
+    "iresnet18",
+    "iresnet34",
+    "iresnet50",
+    "iresnet100",
+]
 
 
 class Section(BaseModel):
@@ -58,30 +68,140 @@ class Augmentation(Section):
     grey: Share
 
 
+class Softmax(Section):
+    name: Literal["softmax"]
+
+
+class NormFace(Section):
+    name: Literal["normface"]
+    scale: Positive
+
+
+class SphereFace(Section):
+    name: Literal["sphereface"]
+    margin: Annotated[int, Field(ge=1)]
+    lambda_base: Annotated[float, Field(ge=0)]
+    lambda_gamma: Annotated[float, Field(ge=0)]
+    lambda_power: Annotated[float, Field(ge=0)]
+    lambda_min: Annotated[float, Field(ge=0)]
+
+
+class CosFace(Section):
+    name: Literal["cosface"]
+    scale: Positive
+    margin: Margin
+
+
+class ArcFace(Section):
+    name: Literal["arcface"]
+    scale: Positive
+    margin: Margin
+
+
+class Combined(Section):
+    name: Literal["combined"]
+    scale: Positive
+    m1: Annotated[float, Field(ge=1)]
+    m2: Margin
+    m3: Margin
+
+
+class AdaFace(Section):
+    name: Literal["adaface"]
+    scale: Positive
+    margin: Margin
+    h: Positive
+    t_alpha: Annotated[float, Field(gt=0, le=1)]
+
+
+class MagFace(Section):
+    name: Literal["magface"]
+    scale: Positive
+    l_a: Positive
+    u_a: Positive
+    l_m: Margin
+    u_m: Margin
+    lambda_g: Annotated[float, Field(ge=0)]
+
+
+class SubCentre(Section):
+    name: Literal["subcentre"]
+    scale: Positive
+    margin: Margin
+    sub_centres: Annotated[int, Field(ge=2)]
+
+
+class Triplet(Section):
+    name: Literal["triplet"]
+    margin: Margin
+
+
+class Cosine(Section):
+    name: Literal["cosine"]
+
+
+class Polynomial(Section):
+    name: Literal["polynomial"]
+    power: Positive
+
+
+class Stepwise(Section):
+    name: Literal["step"]
+    at: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+    factor: Annotated[float, Field(gt=0, lt=1)]
+
+
+Head = Annotated[
+    Softmax
+    | NormFace
+    | SphereFace
+    | CosFace
+    | ArcFace
+    | Combined
+    | AdaFace
+    | MagFace
+    | SubCentre
+    | Triplet,
+    Field(discriminator="name"),
+]
+Schedule = Annotated[Cosine | Polynomial | Stepwise, Field(discriminator="name")]
+
+
 class Train(Section):
     seed: int
-    network: Literal["resnet_small", "resnet_tiny", "mobilefacenet", "iresnet18", "iresnet50"]
+    network: Network
     embedding_size: Count
-    head: Literal["arcface", "cosface", "softmax"]
-    scale: Positive
-    margin: Annotated[float, Field(ge=0, lt=1.6)]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    start: str | None
+    frozen: bool
+    head: Head
+    sampled_identities: Annotated[float, Field(gt=0, le=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
+    passes: Count
+    crops_per_identity: Count | None
     optimizer: Literal["sgd", "adamw"]
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
+    schedule: Schedule
     clip_norm: Positive
-    precision: Literal["bf16", "fp32"]
+    average: Annotated[float, Field(ge=0, lt=1)]
+    precision: Literal["bf16", "fp16", "fp32"]
+    compiled: bool
     augmentation: Augmentation
+    validation_identities: Annotated[int, Field(ge=0)]
+    readers: Count
+    resume: str | None
     checkpoint_every: Count
+    checkpoints: Count
+    log_samples: bool
 
 
 class Distill(Section):
     seed: int
-    network: Literal["resnet_small", "resnet_tiny", "mobilefacenet", "iresnet18", "iresnet50"]
+    network: Network
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive
@@ -216,9 +336,18 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _keys(section: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known at `loc`, where a union is told apart by the `name` of its members."""
+    place: Any = section
     for part in loc:
-        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
-    return list(section.model_fields)
+        if members := get_args(place):
+            place = next(one for one in members if part in get_args(_field(one, "name")))
+        else:
+            place = _field(place, str(part))
+    return list(place.model_fields)
+
+
+def _field(section: type[BaseModel], name: str) -> Any:
+    return section.model_fields[name].annotation
 
 
 def _hint(key: str, known: Mapping[str, Any] | list[str]) -> str:

@@ -1,21 +1,36 @@
 """train: the teacher, a network with a margin head, on the crops of the training identities."""
 
 import shutil
+import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from facewright.datasets.crops import Crops
 from facewright.files import code_digest, values_digest, whole_directory, write_json
-from facewright.models.weights import save_network
+from facewright.models.recognizer import read_card
+from facewright.models.weights import load_network, save_network
 from facewright.params import Train
-from facewright.registry.tracking import RECOGNIZER_TAG, track
-from facewright.training import fit, is_main_process
+from facewright.progress import say
+from facewright.registry.fetching import fetch_recognizer
+from facewright.registry.tracking import RECOGNIZER_TAG, Tracked, track
+from facewright.training import Trained, fit, is_main_process
+from facewright.training.augmentation import augmentation_sheet
+from facewright.training.noise import label_noise_table
+
+START_TAG = "facewright.start_digest"  # weights_sha256 of the recognizer that it started from
+RESUMED_TAG = "facewright.resumed_after"  # steps
+SHEET = (6, 8)  # faces down, and across with the original in front
+NOT_OF_THE_RESULT = {"resume", "readers", "checkpoint_every", "checkpoints", "log_samples"}
 
 
 def run(*, align: Path, output: Path, params: Train) -> None:
-    """Write `teacher/` (a recognizer), `curves.csv` and `metrics.json`.
+    """Write `teacher/` (a recognizer), `curves.csv` and `metrics.json`; for a head with sub-centres
+    `label_noise.csv` too.
 
     Checkpoints lie beside the output until it is whole; a training that was killed goes on from
     the last one when crops, parameters and code are still the same. Under `torchrun` every
@@ -25,35 +40,82 @@ def run(*, align: Path, output: Path, params: Train) -> None:
     values = params.model_dump()
     code = code_digest("models", "training")
     checkpoints = output.with_name(f".{output.name}.checkpoints")
-    train = partial(
-        fit,
-        crops,
-        **values,
-        checkpoint_dir=checkpoints,
-        checkpoint_key=values_digest([values, crops.digest, code]),
-    )
-    if not is_main_process():
-        train(report=lambda metrics, step: None)
-        return
-    with whole_directory(output) as folder, track("train", params=values, tags={}) as tracked:
-        trained = train(report=tracked.report)
-        card = save_network(
-            folder / "teacher",
-            trained.network,
-            name="teacher",
-            network=params.network,
-            embedding_size=params.embedding_size,
-            data_digest=crops.digest,
-            code_digest=code,
+    with tempfile.TemporaryDirectory() as scratch:
+        start = _start(params, Path(scratch))
+        tags = {} if start is None else {START_TAG: read_card(start).weights_sha256}
+        of_result = {key: value for key, value in values.items() if key not in NOT_OF_THE_RESULT}
+        train = partial(
+            fit,
+            crops,
+            **{key: value for key, value in values.items() if key != "log_samples"}
+            | {"start": None if start is None else load_network(start).state_dict()}
+            | {"resume": None if params.resume is None else Path(params.resume)},
+            checkpoint_dir=checkpoints,
+            checkpoint_key=values_digest([of_result, tags, crops.digest, code]),
         )
-        tracked.tag(RECOGNIZER_TAG, card.weights_sha256)
-        pd.DataFrame(trained.history).to_csv(folder / "curves.csv", index=False)
-        metrics = {
-            "identities": len(crops.identities),
-            "crops": len(crops),
-            "seconds": round(trained.seconds, 1),
-            "images_per_second": round(trained.images_per_second, 1),
-            "final_loss": trained.history[-1]["train_loss"],
-        }
-        write_json(folder / "metrics.json", metrics)
+        if not is_main_process():
+            train(report=lambda metrics, step: None)
+            return
+        with whole_directory(output) as folder:
+            with track("train", params=values, tags=tags, spool=True) as tracked:
+                if params.log_samples:
+                    _log_samples(tracked, crops, params, Path(scratch))
+                trained = train(report=tracked.report)
+                _write(folder, trained, crops, params, code, tracked)
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _start(params: Train, scratch: Path) -> Path | None:
+    """The folder of the recognizer to start from, brought here if it is a registered one."""
+    if params.start is None or not params.start.startswith("models:"):
+        return None if params.start is None else Path(params.start)
+    return fetch_recognizer(params.start, scratch / "start", name="teacher")
+
+
+def _log_samples(tracked: Tracked, crops: Crops, params: Train, scratch: Path) -> None:
+    down, across = SHEET
+    chosen = np.linspace(0, len(crops) - 1, down).astype(np.int64)
+    sheet = augmentation_sheet(
+        crops.batch(chosen),
+        params.augmentation.model_dump(),
+        seed=params.seed,
+        rows=down,
+        columns=across,
+    )
+    path = scratch / "augmentation.png"
+    Image.fromarray(sheet).save(path)
+    tracked.file(path, "samples")
+
+
+def _write(
+    folder: Path, trained: Trained, crops: Crops, params: Train, code: str, tracked: Tracked
+) -> None:
+    card = save_network(
+        folder / "teacher",
+        trained.network,
+        name="teacher",
+        network=params.network,
+        embedding_size=params.embedding_size,
+        data_digest=crops.digest,
+        code_digest=code,
+    )
+    tracked.tag(RECOGNIZER_TAG, card.weights_sha256)
+    if trained.resumed:
+        tracked.tag(RESUMED_TAG, ", ".join(map(str, trained.resumed)))
+    pd.DataFrame(trained.history).to_csv(folder / "curves.csv", index=False)
+    metrics: dict[str, Any] = {
+        "identities": len(trained.crops.identities),
+        "crops": len(trained.crops),
+        "seconds": round(trained.seconds, 1),
+        "images_per_second": round(trained.images_per_second, 1),
+        "data_wait": round(trained.waited, 4),
+        "final_loss": trained.history[-1]["train_loss"],
+    }
+    if trained.chosen_epoch is not None:
+        metrics["chosen_epoch"] = trained.chosen_epoch
+    if params.head.name == "subcentre":
+        table = label_noise_table(trained, sub_centres=params.head.sub_centres)
+        table.to_csv(folder / "label_noise.csv", index=False)
+        metrics["label_noise"] = int(table["dropped"].sum())
+        say(f"train: {metrics['label_noise']} crops look wrongly labelled: see label_noise.csv")
+    write_json(folder / "metrics.json", metrics)

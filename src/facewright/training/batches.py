@@ -5,10 +5,12 @@ as if nothing had happened, on as many processes as there happen to be then.
 """
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +20,7 @@ import torch
 from facewright.errors import TrainingError
 from facewright.progress import say
 
-AHEAD = 4  # batches read before they are needed: 10 MB, enough to ride out a slow read
+AHEAD = 2  # batches per thread that are read before they are needed: rides out a slow read
 
 
 class CropSource(Protocol):
@@ -43,19 +45,28 @@ class CropSource(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How the crops are dealt out to steps and processes.
+    """How the crops are dealt out to steps, passes and processes.
 
-    Each epoch is one shuffle cut into the fewest steps of at most `batch_size` crops, all of the
-    same size give or take one: each crop is seen exactly once per epoch, and no step is a
-    leftover of two or three crops, with which BatchNorm could not work.
+    An epoch is one shuffle cut into the fewest steps of at most `batch_size` crops, all of the same
+    size give or take one: each crop is seen exactly once, and no step is a leftover of two or three
+    crops, with which BatchNorm could not work. With `crops_per_identity` it has as many steps, each
+    of `batch_size` crops: so many of each identity, identities taking turns.
+
+    A step is done in `passes`, whose gradients add up, each split over the processes.
     """
 
-    count: int  # crops
+    labels: npt.NDArray[np.int64]  # (N,), the identity of each crop
     batch_size: int  # most crops per step, over all processes
     epochs: int
     seed: int
+    passes: int = 1
+    crops_per_identity: int | None = None
     rank: int = 0
     processes: int = 1
+
+    @property
+    def count(self) -> int:
+        return len(self.labels)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -67,14 +78,29 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """A pass of a step: the places of its crops among the step's."""
+
+    whole: slice  # of all processes
+    parts: tuple[slice, ...]  # of each process
+
+    @property
+    def sizes(self) -> list[int]:
+        return [part.stop - part.start for part in self.parts]
+
+
+@dataclass(frozen=True)
 class Step:
-    """One process's part of one step."""
+    """The crops of one step, and how its passes split them over the processes."""
 
     number: int  # from 0, over all epochs
     epoch: int  # from 0
-    total: int  # crops in this step over all processes
-    part: slice  # the place of this process's crops among them
-    indices: npt.NDArray[np.int64]  # this process's crops
+    crops: npt.NDArray[np.int64]
+    passes: tuple[Pass, ...]
+
+    def own(self, rank: int) -> npt.NDArray[np.int64]:
+        """The crops of one process, pass after pass."""
+        return np.concatenate([self.crops[one.parts[rank]] for one in self.passes])
 
 
 def make_plan(
@@ -83,72 +109,136 @@ def make_plan(
     batch_size: int,
     epochs: int,
     seed: int,
+    passes: int = 1,
+    crops_per_identity: int | None = None,
     rank: int = 0,
     processes: int = 1,
 ) -> Plan:
     """The plan for these crops, after checking that they can be trained on.
 
     Raises:
-        TrainingError: fewer than two identities, or than two crops per process and step.
+        TrainingError: fewer than two identities, or than two crops per process and pass; steps
+            of `crops_per_identity` that do not come out even, or that no identity could fill.
     """
     if len(crops.identities) < 2:
         raise TrainingError(
             f"the training crops hold {len(crops.identities)} identity: a classifier needs two or "
             "more; import a dataset with more people, or see validate's reasons for rejecting them"
         )
-    least = 2 * processes  # BatchNorm cannot train on a single crop
+    least = 2 * processes * passes  # BatchNorm cannot train on a single crop
+    among = f"{processes} processes" + (f" with {passes} passes each" if passes > 1 else "")
     if batch_size < least:
         raise TrainingError(
-            f"batch_size is {batch_size}, too small for {processes} processes: give {least} or more"
+            f"batch_size is {batch_size}, too small for {among}: give {least} or more"
         )
     if len(crops) < least:
+        raise TrainingError(f"there are {len(crops)} training crops: {among} need {least} or more")
+    labels = np.asarray(crops.labels, dtype=np.int64)
+    if rank == 0:
+        _say_what_is_odd(labels, batch_size)
+    plan = Plan(labels, batch_size, epochs, seed, passes, crops_per_identity, rank, processes)
+    if crops_per_identity is None:
+        if (smallest := len(crops) // plan.steps_per_epoch) < least:
+            raise TrainingError(
+                f"{len(crops)} crops in steps of at most {batch_size} leave steps of {smallest}, "
+                f"too few for {among}: change batch_size"
+            )
+        return plan
+    if batch_size % crops_per_identity:
         raise TrainingError(
-            f"there are {len(crops)} training crops: {processes} processes need {least} or more"
+            f"batch_size {batch_size} is no multiple of crops_per_identity {crops_per_identity}: "
+            "change one of them"
         )
-    if len(crops) < batch_size and rank == 0:
-        say(f"train: {len(crops)} crops are fewer than batch_size {batch_size}: one step an epoch")
-    plan = Plan(len(crops), batch_size, epochs, seed, rank, processes)
-    if (smallest := len(crops) // plan.steps_per_epoch) < least:
+    if len(crops.identities) < batch_size // crops_per_identity:
         raise TrainingError(
-            f"{len(crops)} crops in steps of at most {batch_size} leave steps of {smallest}, too "
-            f"few for {processes} processes: change batch_size"
+            f"a step of {batch_size} crops, {crops_per_identity} of each identity, needs "
+            f"{batch_size // crops_per_identity} identities and there are "
+            f"{len(crops.identities)}: lower batch_size"
+        )
+    if crops_per_identity > 1 and np.bincount(labels).max() < 2:
+        raise TrainingError(
+            f"crops_per_identity is {crops_per_identity} and no identity has two crops: import "
+            "more photos of each person, or set it to null"
         )
     return plan
+
+
+def _say_what_is_odd(labels: npt.NDArray[np.int64], batch_size: int) -> None:
+    if len(labels) < batch_size:
+        say(f"train: {len(labels)} crops are fewer than batch_size {batch_size}: one step an epoch")
+    if np.bincount(labels).max() < 2:
+        say(
+            "train: no identity has two crops: nothing is learnt of what changes from one photo "
+            "of a person to the next but through augmentation"
+        )
 
 
 def steps(plan: Plan, *, start: int = 0) -> Iterator[Step]:
     """The steps from number `start` on, to the end of the last epoch."""
     for epoch in range(start // plan.steps_per_epoch, plan.epochs):
-        order = np.random.default_rng(seed_of(plan.seed, "order", epoch)).permutation(plan.count)
+        random = np.random.default_rng(seed_of(plan.seed, "order", epoch))
+        if plan.crops_per_identity is None:
+            batches = np.array_split(random.permutation(plan.count), plan.steps_per_epoch)
+        else:
+            batches = _balanced(plan, plan.crops_per_identity, random)
         first = epoch * plan.steps_per_epoch
-        for number, batch in enumerate(np.array_split(order, plan.steps_per_epoch), start=first):
-            if number < start:
-                continue
-            edges = np.linspace(0, len(batch), plan.processes + 1).round().astype(int)
-            part = slice(int(edges[plan.rank]), int(edges[plan.rank + 1]))
-            yield Step(number, epoch, len(batch), part, batch[part].astype(np.int64))
+        for number, batch in enumerate(batches, start=first):
+            if number >= start:
+                passes = (
+                    Pass(whole, _cut(whole, plan.processes))
+                    for whole in _cut(slice(0, len(batch)), plan.passes)
+                )
+                yield Step(number, epoch, batch.astype(np.int64), tuple(passes))
+
+
+def _cut(whole: slice, count: int) -> tuple[slice, ...]:
+    """`count` slices of the same length, give or take one."""
+    edges = np.linspace(whole.start, whole.stop, count + 1).round().astype(int).tolist()
+    return tuple(slice(*edge) for edge in pairwise(edges))
+
+
+def _balanced(
+    plan: Plan, per_identity: int, random: np.random.Generator
+) -> list[npt.NDArray[np.int64]]:
+    """An epoch's steps in which every identity comes as often as any other, give or take once.
+
+    Each takes its crops in an order of its own, and starts over when they are used up.
+    """
+    order = random.permutation(plan.count)
+    order = order[np.argsort(plan.labels[order], kind="stable")]  # by identity, shuffled inside
+    sizes = np.bincount(plan.labels)
+    firsts = np.cumsum(sizes) - sizes
+    present = np.flatnonzero(sizes)
+    turns = plan.steps_per_epoch * plan.batch_size // per_identity
+    rounds = -(-turns // len(present))
+    identity = np.concatenate([random.permutation(present) for _ in range(rounds)])[:turns]
+    # (turns, per_identity): the place of each crop among those of its identity
+    place = np.arange(turns)[:, None] // len(present) * per_identity + np.arange(per_identity)
+    chosen = order[firsts[identity][:, None] + place % sizes[identity][:, None]]
+    return np.split(chosen.reshape(-1), plan.steps_per_epoch)
 
 
 def read_ahead(
-    crops: CropSource, plan: Plan, *, start: int = 0
-) -> Iterator[tuple[Step, torch.Tensor, torch.Tensor]]:
-    """Steps with their crops `(B, 112, 112, 3) uint8, RGB` and labels `(B,) int64`.
+    crops: CropSource, plan: Plan, *, start: int = 0, threads: int = 2
+) -> Iterator[tuple[Step, torch.Tensor, float]]:
+    """Steps with this process's crops `(B, 112, 112, 3) uint8, RGB`, and the seconds waited.
 
-    Two threads read; only reading and decoding happens there, because tensor operations in a
-    second thread would start a second set of OpenMP threads that fights with the first.
+    `threads` read; only reading and decoding happens there, because tensor operations in a second
+    thread would start a second set of OpenMP threads that fights with the first.
     """
     upcoming = steps(plan, start=start)
-    labels = torch.from_numpy(np.asarray(crops.labels, dtype=np.int64))
     waiting: deque[tuple[Step, Future[npt.NDArray[np.uint8]]]] = deque()
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="crops") as pool:
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="crops") as pool:
         try:
             while True:
-                while len(waiting) < AHEAD and (step := next(upcoming, None)) is not None:
-                    waiting.append((step, pool.submit(crops.batch, step.indices)))
+                while len(waiting) < AHEAD * threads and (step := next(upcoming, None)) is not None:
+                    waiting.append((step, pool.submit(crops.batch, step.own(plan.rank))))
                 if not waiting:
                     return
                 step, images = waiting.popleft()
-                yield step, torch.from_numpy(images.result()), labels[step.indices]
+                begin = time.monotonic()
+                read = torch.from_numpy(images.result())
+                yield step, read, time.monotonic() - begin
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -1,71 +1,130 @@
 """Checkpoints that are whole or absent, belong to one training, and prove that they are unharmed.
 
-A file is one line of JSON (key, step, digest of the rest) and then the state as `torch.save`
-writes it; it is read back with `weights_only`, which runs no code from the file.
+A checkpoint is a folder: `state.pt` (the network and all that goes with it), a `head-K-of-N.pt`
+for the centres of each process, and `checkpoint.json` with what it belongs to and the digest of
+each file. The files are read back with `weights_only`, which runs no code from them.
 """
 
 import hashlib
-import io
 import json
 import os
 import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from facewright.files import storage_errors
+from facewright.errors import TrainingError
+from facewright.files import file_digest, storage_errors, write_json
 from facewright.progress import say
+from facewright.training.distributed import Processes
 
-KEPT = 2  # the last one, and the one before should the last be harmed
+CARD = "checkpoint.json"
+STATE = "state.pt"
 PATTERN = "step-*.checkpoint"
 
+Tensors = dict[str, torch.Tensor]
 
-def save_checkpoint(folder: Path, state: dict[str, Any], *, key: str, step: int) -> Path:
-    """Write `state` (tensors, numbers, strings, in lists and mappings) as that after `step` steps.
 
-    The file appears under its name only when its bytes are on the disk. `KEPT` of the same key
-    stay; those of other trainings are not touched.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on the disk whose digests are right."""
+
+    path: Path
+    step: int
+    shards: tuple[str, ...]  # files of the head, in the order of their rows
+
+    def state(self) -> dict[str, Any]:
+        """What `save_checkpoint` was given as `state`."""
+        return _read(self.path / STATE)
+
+    def head(self, rows: slice) -> Tensors:
+        """The head's tensors, of those whose name starts with `rows.` these rows of all."""
+        whole: dict[str, list[torch.Tensor]] = {}
+        start = 0
+        for name in self.shards:
+            shard = _read(self.path / name)
+            size = int(shard.pop("count"))
+            part = slice(max(rows.start - start, 0), min(max(rows.stop - start, 0), size))
+            for key, value in shard.items():
+                if not key.startswith("rows."):
+                    whole[key] = [value]
+                elif part.start < part.stop:
+                    whole.setdefault(key, []).append(value[part])
+            start += size
+        # Copies: the files are mapped into memory, and may be removed while training goes on.
+        return {
+            key: torch.cat(parts) if parts[0].ndim else parts[0].clone()
+            for key, parts in whole.items()
+        }
+
+
+def save_checkpoint(
+    folder: Path,
+    state: Mapping[str, Any],
+    head: Tensors,
+    *,
+    rows: int,
+    key: str,
+    step: int,
+    about: Mapping[str, Any],
+    kept: int,
+    group: Processes,
+) -> Path:
+    """Write the state after `step` steps; all processes call it, each with its part of the head.
+
+    Args:
+        state: tensors, numbers, strings, in lists and mappings; the first process's is written.
+        head: tensors; those whose name starts with `rows.` have this process's `rows` rows.
+        about: what a training must have in common with this one to go on from here.
+        kept: checkpoints of the same key that stay; those of other trainings are not touched.
     """
-    content = io.BytesIO()
-    torch.save(state, content)
-    payload = content.getbuffer()
-    head = {"key": key, "sha256": hashlib.sha256(payload).hexdigest(), "step": step}
     path = folder / f"step-{step:08d}-{key[:8]}.checkpoint"
-    partial = path.with_suffix(".partial")
+    partial = folder / f".{path.name}.partial"
     with storage_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(json.dumps(head).encode() + b"\n")
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync(folder)
-        for old in sorted(folder.glob(f"step-*-{key[:8]}.checkpoint"))[:-KEPT]:
-            old.unlink()
+        if group.main:
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(".step-*.partial"):  # by a kill
+                shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
+            partial.mkdir()
+        group.same(None)
+        shard = f"head-{group.rank:04d}-of-{group.count:04d}.pt"
+        digests = {shard: _write(partial / shard, {"count": rows, **head})}
+        if group.main:
+            digests[STATE] = _write(partial / STATE, dict(state))
+        files = {name: digest for one in group.every(digests) for name, digest in one.items()}
+        if group.main:
+            card = {"key": key, "step": step, "about": dict(about), "files": files}
+            write_json(partial / CARD, card)
+            _sync(partial / CARD)
+            _sync(partial)
+            partial.rename(path)
+            _sync(folder)
+            for old in sorted(folder.glob(f"step-*-{key[:8]}.checkpoint"))[:-kept]:
+                (old / CARD).unlink(missing_ok=True)  # no longer a checkpoint, whatever is left
+                shutil.rmtree(old, ignore_errors=True)
     return path
 
 
-def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
-    """The last unharmed state with this key, or None where there is none.
+def last_checkpoint(folder: Path, *, key: str) -> Checkpoint | None:
+    """The last unharmed checkpoint with this key, or None where there is none.
 
-    What is passed over is said: harmed files, and files of a training with other crops,
-    parameters or code.
+    What is passed over is said: harmed ones, and those of a training with other crops, parameters
+    or code.
     """
     others = 0
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
-            with path.open("rb") as file:
-                head = json.loads(file.readline())
-                if head["key"] != key:
-                    others += 1
-                    continue
-                payload = file.read()
-            if hashlib.sha256(payload).hexdigest() != head["sha256"]:
-                raise ValueError("its digest is not that of its content")
-            return _read(payload)
-        except (ValueError, KeyError, TypeError) as error:
+            card = _card(path)
+            if card["key"] != key:
+                others += 1
+                continue
+            return _checked(path, card)
+        except (ValueError, KeyError, TypeError, OSError) as error:
             say(f"train: {path} is damaged ({error}): using the one before")
     if others:
         say(
@@ -75,20 +134,77 @@ def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
     return None
 
 
-def _read(payload: bytes) -> dict[str, Any]:
+def named_checkpoint(path: Path, *, about: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint `path`, of a training that has `about` in common with this one.
+
+    Raises:
+        TrainingError: it is not there, harmed, or of another architecture or other identities.
+    """
+    if not (path / CARD).is_file():
+        raise TrainingError(f"no checkpoint {path}: name a folder step-….checkpoint, or none")
     try:
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(payload), weights_only=True, map_location="cpu"
-        )
+        card = _card(path)
+        for name, value in about.items():
+            if card["about"].get(name) != value:
+                raise TrainingError(
+                    f"{path} is of a training whose {name.replace('_', ' ')} is "
+                    f"{card['about'].get(name)!r}, not {value!r}: it cannot be gone on from"
+                )
+        return _checked(path, card)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise TrainingError(f"{path} is damaged ({error}): name another checkpoint") from error
+
+
+def _card(path: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((path / CARD).read_text(encoding="utf-8"))
+    return card
+
+
+def _checked(path: Path, card: Mapping[str, Any]) -> Checkpoint:
+    for name, digest in card["files"].items():
+        if file_digest(path / Path(name).name) != digest:
+            raise ValueError(f"the digest of {name} is not that of its content")
+        _read(path / name)
+    shards = sorted(name for name in card["files"] if name != STATE)
+    return Checkpoint(path, int(card["step"]), tuple(shards))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         # PyTorch's message recommends to load it without the protection.
-        raise ValueError("its content is not plain tensors and numbers") from error
+        raise ValueError(f"{path.name} is not plain tensors and numbers") from error
     return state
 
 
-def _sync(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+class _Digested:
+    """A file that is hashed as it is written: large states are not held twice."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("wb")
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write(path: Path, value: dict[str, Any]) -> str:
+    """The digest of what is then on the disk."""
+    digested = _Digested(path)
+    with digested.file:
+        torch.save(value, digested)  # type: ignore[arg-type]
+        digested.file.flush()
+        os.fsync(digested.file.fileno())
+    return digested.sha256.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -4,14 +4,14 @@ Nothing happens at import; the group lives as long as the `with` block.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,37 @@ class Processes:
         BatchNorm's running averages stay each process's own, and those of the first are saved:
         training never reads them, and sending them would cost a message per step.
         """
-        if self.count == 1:
+        if self.count == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
         return nn.parallel.DistributedDataParallel(module, forward_sync_buffers=False)
 
+    def alone(self, module: nn.Module, when: bool) -> AbstractContextManager[Any]:
+        """While `when`, gradients of a wrapped module pile up without being averaged."""
+        if when and isinstance(module, nn.parallel.DistributedDataParallel):
+            return module.no_sync()
+        return nullcontext()
+
+    def gather(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        """The rows of all processes, which have `sizes` each; gradients flow back to their owners.
+
+        A process's gradient is the sum of what all processes ask for, times their number, since
+        `wrap` averages over processes what is to be a sum.
+        """
+        if self.count == 1:
+            return rows
+        gathered: Tensor = _Gather.apply(rows, sizes, self)
+        return gathered
+
+    def reduce(self, values: Tensor, how: str = "sum") -> Tensor:
+        """`values` summed (or the largest of each, `max`) over the processes, in place."""
+        if self.count > 1:
+            operation = dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX
+            dist.all_reduce(values, operation)
+        return values
+
     def total(self, value: float) -> float:
         """The sum of each process's `value`; all must ask at the same moment."""
-        if self.count == 1:
-            return value
-        box = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(box)
-        return float(box)
+        return float(self.reduce(torch.tensor(value, dtype=torch.float64, device=self.device)))
 
     def same(self, value: Any) -> Any:
         """The first process's `value`, on all of them."""
@@ -51,6 +71,32 @@ class Processes:
         box = [value]
         dist.broadcast_object_list(box, device=self.device)
         return box[0]
+
+    def every(self, value: Any) -> list[Any]:
+        """Each process's `value`, on all of them."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+
+class _Gather(torch.autograd.Function):
+    """See `Processes.gather`. Collectives want parts of one length, so short ones are padded."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: Sequence[int], group: Processes) -> Tensor:
+        ctx.group, ctx.first, ctx.size = group, sum(sizes[: group.rank]), len(rows)
+        padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        summed = ctx.group.reduce(gradients[0].clone())
+        return summed.narrow(0, ctx.first, ctx.size) * ctx.group.count, None, None
 
 
 @contextmanager

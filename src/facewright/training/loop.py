@@ -1,26 +1,35 @@
-"""The training of an embedding network under a margin head, from the first step to the last."""
+"""The training of an embedding network under a head, from the first step to the last."""
 
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from facewright.errors import TrainingError
-from facewright.models import build_network
+from facewright.files import values_digest, write_json
 from facewright.models.heads import build_head
 from facewright.progress import progress, say
 from facewright.training.augmentation import apply_changes, draw_changes
 from facewright.training.batches import CropSource, Step, make_plan, read_ahead, seed_of
-from facewright.training.checkpoint import load_checkpoint, save_checkpoint
-from facewright.training.distributed import process_group
+from facewright.training.checkpoint import (
+    Checkpoint,
+    last_checkpoint,
+    named_checkpoint,
+    save_checkpoint,
+)
+from facewright.training.distributed import Processes, process_group
+from facewright.training.learner import Learner, build_learner
 from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
+from facewright.training.validation import embed, hold_out, true_match_rate
 
 REPORT_EVERY = 20  # steps
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[dict[str, float], int], None]
 
@@ -30,48 +39,14 @@ class Trained:
     """A trained network, on the CPU, in evaluation mode, and how it went."""
 
     network: nn.Module
+    centres: torch.Tensor | None  # (identities · sub_centres, E) of the head, on the first process
+    crops: CropSource  # those that were trained on
     history: list[dict[str, float]]  # one row per report: step, epoch and the reported metrics
     seconds: float  # all runs together if it was cut off and went on
     images_per_second: float  # mean over all of it
-
-
-@dataclass
-class Tally:
-    """Sums since the last report, and since the start; part of a checkpoint."""
-
-    loss: float = 0.0  # this process's share of the mean loss of each step, summed
-    steps: int = 0
-    crops: int = 0
-    seconds: float = 0.0
-    all_crops: int = 0
-    all_seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def close(self, loss_sum: float, rate: float, norm: float) -> dict[str, float]:
-        """The metrics since the last report, given the loss summed over processes; starts anew."""
-        metrics = {
-            "train_loss": loss_sum / self.steps,
-            "learning_rate": rate,
-            "images_per_second": self.crops / self.seconds,
-            "gradient_norm": norm,  # of the last step, before clipping
-        }
-        self.all_crops += self.crops
-        self.all_seconds += self.seconds
-        self.loss, self.steps, self.crops, self.seconds = 0.0, 0, 0, 0.0
-        return metrics
-
-
-class Recognition(nn.Module):
-    """Network and head as one module, so that their gradients are averaged together."""
-
-    def __init__(self, network: nn.Module, head: nn.Module):
-        super().__init__()
-        self.network = network
-        self.head = head
-
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        loss: Tensor = self.head(self.network(images), labels)
-        return loss
+    waited: float  # share of the time that was spent waiting for crops
+    resumed: list[int]  # the steps after which it went on after being cut off
+    chosen_epoch: int | None  # the one whose weights these are, where epochs were compared
 
 
 def fit(
@@ -79,160 +54,271 @@ def fit(
     *,
     network: str,
     embedding_size: int,
-    head: str,
-    scale: float,
-    margin: float,
-    label_smoothing: float,
     dropout: float,
+    start: Mapping[str, torch.Tensor] | None,
+    frozen: bool,
+    head: Mapping[str, Any],
+    sampled_identities: float,
+    label_smoothing: float,
     epochs: int,
     batch_size: int,
+    passes: int,
+    crops_per_identity: int | None,
     optimizer: str,
     learning_rate: float,
     weight_decay: float,
     warmup: float,
+    schedule: Mapping[str, Any],
     clip_norm: float,
+    average: float,
     precision: str,
-    augmentation: Mapping[str, float],
+    compiled: bool,
+    augmentation: Mapping[str, Any],
+    validation_identities: int,
     seed: int,
+    readers: int,
+    resume: Path | None,
     checkpoint_every: int,
+    checkpoints: int,
     checkpoint_dir: Path | None,
     checkpoint_key: str,
     report: Report,
 ) -> Trained:
     """Train `network` to tell the identities of `crops` apart.
 
-    `batch_size` counts the crops of a step over all processes; `report` is called every
-    `REPORT_EVERY` steps and at the end of every epoch, on the first process only. With a
-    `checkpoint_dir` the state is saved every `checkpoint_every` steps, and a training with the
-    same `checkpoint_key` goes on from there to the very weights that it would have reached. The
-    same crops, parameters, seed, machine and number of threads give, on a CPU, the same weights.
+    params.yaml explains the arguments. `start` is the state dict of a network to start from;
+    `frozen` then trains its embedding layers alone. `report` is called every `REPORT_EVERY` steps
+    and at the end of every epoch, on the first process only. With a `checkpoint_dir` the state is
+    saved every `checkpoint_every` steps, and a training with the same `checkpoint_key` goes on from
+    the last to the very weights that it would have reached; `resume` names one of any training of
+    the same network, head and identities. The same crops, parameters, seed, machine and number of
+    threads give, on a CPU, the same weights.
 
     Raises:
-        TrainingError: an unknown network, head or optimizer; too few identities or crops; a loss
-            or gradient that is not finite.
+        TrainingError: an unknown name; too few identities or crops; a checkpoint that is not
+            there or does not fit; a loss or gradient that is not finite.
     """
     with process_group() as group, torch.random.fork_rng(devices=[]):
+        crops, held = hold_out(crops, identities=validation_identities, seed=seed)
         plan = make_plan(
             crops,
             batch_size=batch_size,
             epochs=epochs,
             seed=seed,
+            passes=passes,
+            crops_per_identity=crops_per_identity,
             rank=group.rank,
             processes=group.count,
         )
-        torch.manual_seed(seed_of(seed, "weights", 0))
-        model = Recognition(
-            build_network(network, embedding_size=embedding_size, dropout=dropout),
-            build_head(
-                head,
+        about = {
+            "network": network,
+            "embedding_size": embedding_size,
+            "head": head["name"],
+            "identities": len(crops.identities),
+            "names_digest": values_digest(list(crops.identities)),
+        }
+        learner = build_learner(
+            group,
+            network=network,
+            embedding_size=embedding_size,
+            dropout=dropout,
+            start=start,
+            frozen=frozen,
+            head=partial(
+                build_head,
                 embedding_size=embedding_size,
-                identities=len(crops.identities),
-                scale=scale,
-                margin=margin,
                 label_smoothing=label_smoothing,
+                **head,
             ),
-        ).to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        update = build_optimizer(
-            model, name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay
+            identities=len(crops.identities),
+            sampled=sampled_identities,
+            optimizer=partial(
+                build_optimizer,
+                name=optimizer,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+            ),
+            average=average,
+            precision=precision,
+            seed=seed,
         )
-        tally, start = Tally(), 0
-        if checkpoint_dir is not None:
-            found = load_checkpoint(checkpoint_dir, key=checkpoint_key) if group.main else None
-            state = group.same(found)
-            if state is not None:
-                start = _restore(state, model, update, tally)
-                tally.loss /= group.count  # it was saved for all processes together
-                if group.main:
-                    say(f"train: going on after step {start} of {plan.steps}")
-                    for row in tally.history:  # so that the new run's curves are whole
-                        metrics = {key: row[key] for key in row.keys() - {"step", "epoch"}}
-                        report(metrics, int(row["step"]))
-        parallel = group.wrap(model.train())
-        weights = [p for p in model.parameters() if p.requires_grad]
-
-        batches = read_ahead(crops, plan, start=start)
+        first = _resume(learner, group, resume, checkpoint_dir, checkpoint_key, about, plan.steps)
         if group.main:
-            batches = progress(batches, total=plan.steps - start, label="train steps")
+            for row in learner.tally.history:  # so that the new run's curves are whole
+                report({k: row[k] for k in row.keys() - {"step", "epoch"}}, int(row["step"]))
+        tally, numbers = learner.tally, torch.from_numpy(plan.labels)
+        run = torch.compile(learner.network) if compiled else learner.network
+        parallel = group.wrap(run)  # type: ignore[arg-type]
+        kind = PRECISIONS[precision]
+
+        batches = read_ahead(crops, plan, start=first, threads=readers)
+        if group.main:
+            batches = progress(batches, total=plan.steps - first, label="train steps")
+        learner.training_mode(frozen=frozen)
         clock = time.monotonic()
-        for step, images, labels in batches:
+        for step, images, waited in batches:
             # All randomness of a step comes from its number, so that nothing needs to be saved.
             generator = torch.Generator().manual_seed(seed_of(seed, "changes", step.number))
-            changes = draw_changes(step.total, augmentation, generator)[step.part]
+            changes = draw_changes(len(step.crops), augmentation, generator)
             torch.manual_seed(seed_of(seed, f"dropout {group.rank}", step.number))
-            inputs = apply_changes(images.to(group.device), changes.to(group.device))
-
             rate = learning_rate_at(
-                step.number, steps=plan.steps, peak=learning_rate, warmup=warmup
+                step.number, steps=plan.steps, peak=learning_rate, warmup=warmup, schedule=schedule
             )
-            set_learning_rate(update, rate)
-            with torch.autocast(group.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                loss = parallel(inputs, labels.to(group.device))
-            # Gradients are averaged over processes: a process with more crops weighs more.
-            share = len(labels) / step.total
-            (loss * share * group.count).backward()
-            norm = float(nn.utils.clip_grad_norm_(weights, clip_norm))
-            value = float(loss.detach())
-            if not (math.isfinite(value) and math.isfinite(norm)):
-                raise TrainingError(_not_finite(step, crops, value, norm, rate))
-            update.step()
-            update.zero_grad()
+            set_learning_rate(learner.optimizer, rate)
+            labels = numbers[step.crops].to(group.device)
+            learner.classifier.sample(labels, step.number, learner.optimizer)
+
+            loss, read = torch.zeros((), device=group.device), 0
+            for one in step.passes:
+                part = one.parts[group.rank]
+                own = images[read : read + part.stop - part.start]
+                read += len(own)
+                inputs = apply_changes(own.to(group.device), changes[part].to(group.device))
+                last = one is step.passes[-1]
+                with group.alone(parallel, when=not last):
+                    with torch.autocast(group.device.type, kind, enabled=kind != torch.float32):
+                        embeddings = parallel(inputs)
+                        piece = learner.classifier(embeddings, labels[one.whole], one)
+                    piece = piece * (sum(one.sizes) / len(step.crops))
+                    (piece * learner.loss_scale).backward()
+                loss += piece.detach()
+
+            norm = learner.clip(clip_norm, group)
+            value = float(loss)
+            if math.isfinite(norm) and math.isfinite(value):
+                learner.optimizer.step()
+            elif kind is not torch.float16 or not math.isfinite(value) or learner.loss_scale < 1:
+                raise TrainingError(
+                    _not_finite(step, crops, value, norm, rate, checkpoint_dir, group)
+                )
+            learner.classifier.keep(learner.optimizer)
+            learner.optimizer.zero_grad()
+            if kind is torch.float16:
+                learner.adapt_loss_scale(finite=math.isfinite(norm))
+            if learner.average is not None:
+                learner.average.update_parameters(learner.network)
 
             now = time.monotonic()
-            tally.loss += value * share
+            tally.loss += value
             tally.steps += 1
-            tally.crops += step.total
+            tally.crops += len(step.crops)
+            tally.waited += waited
             tally.seconds += now - clock
             clock = now
             done = step.number + 1
             epoch_ends = done % plan.steps_per_epoch == 0
             if done % REPORT_EVERY == 0 or epoch_ends:
-                metrics = tally.close(group.total(tally.loss), rate, norm)
+                metrics = tally.close(rate, norm)
+                if epoch_ends and held is not None:
+                    metrics |= _validate(learner, held, step.epoch + 1, kind, group)
+                    learner.training_mode(frozen=frozen)
                 tally.history.append({"step": done, "epoch": step.epoch + 1, **metrics})
                 if group.main:
                     report(metrics, done)
+                clock = time.monotonic()
             if checkpoint_dir is not None and done % checkpoint_every == 0:
-                state = _state(model, update, replace(tally, loss=group.total(tally.loss)), done)
-                if group.main:
-                    save_checkpoint(checkpoint_dir, state, key=checkpoint_key, step=done)
-    trained = model.network.to("cpu", memory_format=torch.contiguous_format).eval()
-    for parameter in trained.parameters():
+                save_checkpoint(
+                    checkpoint_dir,
+                    learner.state(),
+                    learner.classifier.state(learner.optimizer),
+                    rows=learner.classifier.rows.stop - learner.classifier.rows.start,
+                    key=checkpoint_key,
+                    step=done,
+                    about=about,
+                    kept=checkpoints,
+                    group=group,
+                )
+        all_centres = learner.classifier.centres()
+    return _trained(learner, all_centres, crops)
+
+
+def _resume(
+    learner: Learner,
+    group: Processes,
+    resume: Path | None,
+    folder: Path | None,
+    key: str,
+    about: Mapping[str, Any],
+    steps: int,
+) -> int:
+    """Go on from a checkpoint; how many steps are done."""
+    found: Checkpoint | None = None
+    if group.main and folder is not None:
+        found = last_checkpoint(folder, key=key)
+    if group.main and found is None and resume is not None:
+        found = named_checkpoint(resume, about=about)
+    found = group.same(found)
+    if found is None:
+        return 0
+    if found.step > steps:
+        raise TrainingError(
+            f"{found.path} is of step {found.step} and this training ends with {steps}: "
+            "raise epochs, or name an earlier one"
+        )
+    learner.restore(found)
+    if group.main:
+        say(f"train: going on after step {found.step} of {steps}")
+    return found.step
+
+
+def _validate(
+    learner: Learner, held: CropSource, epoch: int, kind: torch.dtype, group: Processes
+) -> dict[str, float]:
+    """How well the held-out people are verified; the best epoch's weights are kept."""
+    rate = 0.0
+    network = learner.result()
+    if group.main:
+        network.eval()
+        embeddings = embed(network, held, device=group.device, precision=kind)
+        rate = true_match_rate(embeddings, held.labels)
+    rate = group.same(rate)
+    if rate > learner.best.get("rate", -1.0):
+        weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
+        learner.best = {"rate": rate, "epoch": epoch, "weights": weights}
+    return {"validation_true_match_rate": rate}
+
+
+def _trained(learner: Learner, centres: torch.Tensor | None, crops: CropSource) -> Trained:
+    network = learner.result()
+    if learner.best:
+        network.load_state_dict(learner.best["weights"])
+    network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    for parameter in network.parameters():
         parameter.grad = None
+    tally = learner.tally
     return Trained(
-        network=trained,
+        network=network,
+        centres=centres,
+        crops=crops,
         history=tally.history,
         seconds=tally.all_seconds,
         images_per_second=tally.all_crops / tally.all_seconds,
+        waited=tally.all_waited / tally.all_seconds,
+        resumed=tally.resumed,
+        chosen_epoch=learner.best.get("epoch"),
     )
 
 
-def _state(
-    model: nn.Module, update: torch.optim.Optimizer, tally: Tally, done: int
-) -> dict[str, Any]:
-    return {
-        "model": model.state_dict(),
-        "optimizer": update.state_dict(),
-        "tally": asdict(tally),
-        "done": done,
-    }
-
-
-def _restore(
-    state: dict[str, Any], model: nn.Module, update: torch.optim.Optimizer, tally: Tally
-) -> int:
-    """Put everything back in place; returns the number of steps that are done."""
-    model.load_state_dict(state["model"])
-    update.load_state_dict(state["optimizer"])
-    for name, value in state["tally"].items():
-        setattr(tally, name, value)
-    done: int = state["done"]
-    return done
-
-
-def _not_finite(step: Step, crops: CropSource, loss: float, norm: float, rate: float) -> str:
-    named = [crops.ids[index] for index in step.indices[:8]]
-    more = f" and {len(step.indices) - 8} more" if len(step.indices) > 8 else ""
+def _not_finite(
+    step: Step,
+    crops: CropSource,
+    loss: float,
+    norm: float,
+    rate: float,
+    folder: Path | None,
+    group: Processes,
+) -> str:
+    """What to tell; the names of all crops of the step go to a file beside the checkpoints."""
+    ids = [crops.ids[index] for index in step.crops]
+    named = f"crops {', '.join(ids[:8])}{f' and {len(ids) - 8} more' if len(ids) > 8 else ''}"
+    if folder is not None and group.main:
+        path = folder / "not-finite.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = {"loss": str(loss), "gradient_norm": str(norm), "learning_rate": rate}
+        write_json(path, {"step": step.number + 1, **numbers, "crops": ids})
+        named += f" (all in {path})"
     return (
         f"training became unstable at step {step.number + 1}: loss {loss}, gradient norm {norm}, "
-        f"learning rate {rate:.3g}, crops {', '.join(named)}{more}: look at them, or lower "
-        "learning_rate, or lengthen warmup"
+        f"learning rate {rate:.3g}, {named}: look at them, or lower learning_rate, or lengthen "
+        "warmup"
     )

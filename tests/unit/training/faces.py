@@ -34,19 +34,25 @@ class ToyCrops:
 SETTINGS: dict[str, Any] = {
     "network": "resnet_tiny",
     "embedding_size": 8,
-    "head": "cosface",
-    "scale": 16.0,
-    "margin": 0.1,
-    "label_smoothing": 0.1,
     "dropout": 0.2,
+    "start": None,
+    "frozen": False,
+    "head": {"name": "cosface", "scale": 16.0, "margin": 0.1},
+    "sampled_identities": 1.0,
+    "label_smoothing": 0.1,
     "epochs": 2,
     "batch_size": 8,
+    "passes": 1,
+    "crops_per_identity": None,
     "optimizer": "sgd",
     "learning_rate": 0.05,
     "weight_decay": 5e-4,
     "warmup": 0.1,
+    "schedule": {"name": "cosine"},
     "clip_norm": 5.0,
+    "average": 0.0,
     "precision": "fp32",
+    "compiled": False,
     "augmentation": {
         "flip": 0.5,
         "rotation": 10.0,
@@ -57,8 +63,17 @@ SETTINGS: dict[str, Any] = {
         "saturation": 0.1,
         "erase": 0.2,
         "grey": 0.05,
+        "lowres": 0.0,
+        "noise": 0.0,
+        "salt": 0.0,
+        "jpeg": 0.0,
+        "erase_area": [0.05, 0.2],
     },
+    "validation_identities": 0,
     "seed": 1,
+    "readers": 2,
+    "resume": None,
+    "checkpoints": 2,
     "checkpoint_every": 3,
     "checkpoint_dir": None,
     "checkpoint_key": "key",
@@ -77,7 +92,7 @@ def without_batchnorm(name: str, *, embedding_size: int, dropout: float) -> nn.M
     )
 
 
-def train_without_batchnorm(checkpoints: Path | None) -> dict[str, Any]:
+def train_without_batchnorm(checkpoints: Path | None, **changed: Any) -> dict[str, Any]:
     """One process's training, with `without_batchnorm` in place, and all that it saw of it."""
     reports: list[int] = []
     settings = SETTINGS | {
@@ -85,12 +100,14 @@ def train_without_batchnorm(checkpoints: Path | None) -> dict[str, Any]:
         "checkpoint_dir": checkpoints,
         "report": lambda metrics, step: reports.append(step),
     }
-    trained = fit(ToyCrops(people=3, photos=9), **settings)
+    trained = fit(ToyCrops(people=3, photos=9), **(settings | changed))
     weights = torch.cat([value.flatten() for value in trained.network.state_dict().values()])
+    centres = trained.centres
     return {
         "losses": [row["train_loss"] for row in trained.history],
         "norms": [row["gradient_norm"] for row in trained.history],
         "weights": weights.tolist(),
+        "centres": [] if centres is None else centres.flatten().tolist(),
         "reports": reports,
         "main": is_main_process(),
     }

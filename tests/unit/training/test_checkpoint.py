@@ -1,53 +1,108 @@
 """Checkpoints: whole or absent, the right ones, the last unharmed one."""
 
 import errno
+import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from facewright.errors import StorageError
-from facewright.training.checkpoint import load_checkpoint, save_checkpoint
+from facewright.errors import StorageError, TrainingError
+from facewright.training.checkpoint import (
+    Checkpoint,
+    last_checkpoint,
+    named_checkpoint,
+    save_checkpoint,
+)
+from facewright.training.distributed import Processes
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+ABOUT = {"network": "resnet_tiny", "identities": 3}
 
 
-def state(step: int) -> dict[str, object]:
-    return {"done": step, "model": {"w": torch.full((50,), float(step))}, "history": [{"a": 0.1}]}
+def save(folder: Path, step: int, *, key: str = "k", **changed: Any) -> Path:
+    state = {"done": step, "model": {"w": torch.full((50,), float(step))}, "history": [{"a": 0.1}]}
+    values: dict[str, Any] = {
+        "rows": 3,
+        "about": ABOUT,
+        "kept": 2,
+        "group": ALONE,
+        "head": {"rows.weight": torch.arange(6.0).view(3, 2)},
+        "state": state,
+    }
+    return save_checkpoint(folder, key=key, step=step, **(values | changed))
 
 
 def test_the_last_one_comes_back_bit_for_bit(tmp_path: Path) -> None:
     kept = torch.randn(3, 4, 5, 6).contiguous(memory_format=torch.channels_last)
-    save_checkpoint(tmp_path, {"t": kept, "n": 0.1}, key="k", step=5)
-    loaded = load_checkpoint(tmp_path, key="k")
+    head = {"rows.weight": torch.randn(3, 7), "all.steps": torch.tensor(5)}
+    save(tmp_path, 5, state={"t": kept, "n": 0.1}, head=head)
+    loaded = last_checkpoint(tmp_path, key="k")
     assert loaded is not None
-    assert torch.equal(loaded["t"], kept)
-    assert loaded["t"].stride() == kept.stride()
-    assert loaded["n"] == 0.1
+    assert loaded.step == 5
+    state = loaded.state()
+    assert torch.equal(state["t"], kept)
+    assert state["t"].stride() == kept.stride()
+    assert state["n"] == 0.1
+    back = loaded.head(slice(0, 3))
+    assert back.keys() == head.keys()
+    assert all(torch.equal(back[name], value) for name, value in head.items())
 
 
-def test_two_are_kept(tmp_path: Path) -> None:
+def test_the_rows_of_any_number_of_processes_come_back_for_any_other(tmp_path: Path) -> None:
+    """What three processes wrote, as one, two or five would read it."""
+    whole = torch.randn(23, 4)
+    path = save(tmp_path, 1, rows=23, head={"rows.weight": whole, "all.steps": torch.tensor(7)})
+    (path / "head-0000-of-0001.pt").unlink()
+    edges = [0, 8, 15, 23]
+    names = []
+    for rank in range(3):
+        rows = slice(edges[rank], edges[rank + 1])
+        names.append(f"head-{rank:04d}-of-0003.pt")
+        part = {"rows.weight": whole[rows].clone(), "all.steps": torch.tensor(7)}
+        torch.save({"count": rows.stop - rows.start, **part}, path / names[-1])
+    loaded = Checkpoint(path, 1, tuple(names))
+    for count in (1, 2, 5, 23):
+        cuts = [round(23 * rank / count) for rank in range(count + 1)]
+        for first, last in zip(cuts, cuts[1:], strict=False):
+            back = loaded.head(slice(first, last))
+            assert torch.equal(back["rows.weight"], whole[first:last])
+            assert back["all.steps"] == 7
+
+
+def test_as_many_are_kept_as_asked(tmp_path: Path) -> None:
+    save(tmp_path, 7, key="another")
     for step in (1, 2, 9, 10, 100):
-        save_checkpoint(tmp_path, state(step), key="k", step=step)
-    assert sorted(int(path.name.split("-")[1]) for path in tmp_path.iterdir()) == [10, 100]
+        save(tmp_path, step, kept=3)
+    kept = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("step-*-k.checkpoint"))
+    assert kept == [9, 10, 100]
+    assert list(tmp_path.glob("step-*-another.checkpoint"))
 
 
 def test_no_folder_is_no_checkpoint(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path / "none", key="k") is None
+    assert last_checkpoint(tmp_path / "none", key="k") is None
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "head"])
+@pytest.mark.parametrize("file", ["state.pt", "head-0000-of-0001.pt", "checkpoint.json"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "gone"])
 def test_a_damaged_one_is_refused_aloud_and_the_one_before_used(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], harm: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, harm: str
 ) -> None:
-    save_checkpoint(tmp_path, state(1), key="k", step=1)
-    last = save_checkpoint(tmp_path, state(2), key="k", step=2)
-    content = bytearray(last.read_bytes())
-    content[-200] ^= 255
-    harmed = {"flip": bytes(content), "cut": content[:-100], "empty": b"", "head": content[9:]}
-    last.write_bytes(harmed[harm])
-    loaded = load_checkpoint(tmp_path, key="k")
+    save(tmp_path, 1)
+    last = save(tmp_path, 2)
+    content = bytearray((last / file).read_bytes())
+    content[len(content) // 2] ^= 255
+    harmed = {"flip": bytes(content), "cut": content[:-20], "empty": b""}
+    if harm == "gone":
+        (last / file).unlink()
+    else:
+        (last / file).write_bytes(harmed[harm])
+    loaded = last_checkpoint(tmp_path, key="k")
     assert loaded is not None
-    assert loaded["done"] == 1
+    assert loaded.step == loaded.state()["done"] == 1
     said = capsys.readouterr().err
     assert last.name in said
     assert "damaged" in said
@@ -56,36 +111,59 @@ def test_a_damaged_one_is_refused_aloud_and_the_one_before_used(
 def test_another_trainings_checkpoint_is_ignored_aloud(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_checkpoint(tmp_path, state(900), key="old-parameters", step=900)
-    assert load_checkpoint(tmp_path, key="new-parameters") is None
+    save(tmp_path, 900, key="old-parameters")
+    assert last_checkpoint(tmp_path, key="new-parameters") is None
     assert "ignoring 1 checkpoint" in capsys.readouterr().err
-    save_checkpoint(tmp_path, state(3), key="new-parameters", step=3)
-    loaded = load_checkpoint(tmp_path, key="new-parameters")
+    save(tmp_path, 3, key="new-parameters")
+    loaded = last_checkpoint(tmp_path, key="new-parameters")
     assert loaded is not None
-    assert loaded["done"] == 3
+    assert loaded.step == 3
 
 
 def test_a_kill_or_a_full_disk_while_saving_leaves_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_checkpoint(tmp_path, state(1), key="k", step=1)
+    save(tmp_path, 1)
 
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="disk is full"):
-        save_checkpoint(tmp_path, state(2), key="k", step=2)
-    loaded = load_checkpoint(tmp_path, key="k")
+        save(tmp_path, 2)
+    loaded = last_checkpoint(tmp_path, key="k")
     assert loaded is not None
-    assert loaded["done"] == 1
+    assert loaded.step == 1
     monkeypatch.undo()
-    save_checkpoint(tmp_path, state(2), key="k", step=2)
-    assert not list(tmp_path.glob("*.partial"))
+    save(tmp_path, 2)
+    assert not list(tmp_path.glob(".*.partial"))
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its digest may be right; an object that is no plain data is refused all the same."""
-    save_checkpoint(tmp_path, {"evil": Path("/")}, key="k", step=1)
-    assert load_checkpoint(tmp_path, key="k") is None
+    save(tmp_path, 1, state={"evil": Path("/")})
+    assert last_checkpoint(tmp_path, key="k") is None
     assert "damaged" in capsys.readouterr().err
+
+
+def test_a_named_one_is_taken_whatever_its_key(tmp_path: Path) -> None:
+    path = save(tmp_path, 4, key="other parameters")
+    assert named_checkpoint(path, about=ABOUT).state()["done"] == 4
+
+
+def test_a_named_one_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, 4)
+    with pytest.raises(TrainingError, match="network is 'resnet_tiny', not 'iresnet50'"):
+        named_checkpoint(path, about=ABOUT | {"network": "iresnet50"})
+    with pytest.raises(TrainingError, match="identities is 3, not 4"):
+        named_checkpoint(path, about=ABOUT | {"identities": 4})
+    with pytest.raises(TrainingError, match="no checkpoint .*step-9"):
+        named_checkpoint(tmp_path / "step-9.checkpoint", about=ABOUT)
+    (path / "state.pt").write_bytes(b"")
+    with pytest.raises(TrainingError, match="damaged"):
+        named_checkpoint(path, about=ABOUT)
+    shutil.rmtree(path)
+    path.mkdir()
+    (path / "checkpoint.json").write_text(json.dumps(["no card"]))
+    with pytest.raises(TrainingError, match="damaged"):
+        named_checkpoint(path, about=ABOUT)

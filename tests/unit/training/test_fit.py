@@ -1,5 +1,6 @@
 """The loop: it learns, repeats itself, goes on after a crash, and stops when numbers go bad."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ import pytest
 import torch
 
 from facewright.errors import TrainingError
-from facewright.training import Trained, fit
+from facewright.training import Trained, fit, learner
 
-from .faces import SETTINGS, ToyCrops
+from facewright.training.augmentation import NAMES
+from facewright.training.learner import embedding_layers
+
+from .faces import SETTINGS, ToyCrops, train_without_batchnorm, without_batchnorm
 
 
 def train(crops: ToyCrops | None = None, **settings: Any) -> Trained:
@@ -26,9 +30,9 @@ def losses(trained: Trained) -> list[float]:
     return [row["train_loss"] for row in trained.history]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_training_learns_to_tell_people_apart(precision: str) -> None:
-    off = dict.fromkeys(SETTINGS["augmentation"], 0.0)
+    off = SETTINGS["augmentation"] | dict.fromkeys(NAMES, 0.0)
     crops = ToyCrops()
     trained = train(crops, epochs=6, precision=precision, augmentation=off, dropout=0.0)
     assert losses(trained)[-1] < 0.6 * losses(trained)[0]
@@ -65,11 +69,34 @@ class KilledCrops(ToyCrops):
         return super().batch(indices)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+SPHEREFACE = {
+    "name": "sphereface",
+    "margin": 2,
+    "lambda_base": 10.0,
+    "lambda_gamma": 0.1,
+    "lambda_power": 1.0,
+    "lambda_min": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd"},
+        {"optimizer": "adamw"},
+        {"head": SPHEREFACE, "average": 0.9},  # the head counts steps, the average has weights
+        {"sampled_identities": 0.5, "precision": "fp16"},
+        {"sampled_identities": 0.5, "optimizer": "adamw", "passes": 2},
+        {"crops_per_identity": 2, "validation_identities": 2},
+    ],
+    ids=["sgd", "adamw", "counts and averages", "sampled", "sampled adamw", "validation"],
+)
 def test_a_killed_training_goes_on_to_the_very_same_weights(
-    tmp_path: Path, optimizer: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"optimizer": optimizer, "learning_rate": 0.01, "checkpoint_every": 3}
+    settings = {"learning_rate": 0.01, "checkpoint_every": 3, **settings}
+    if "validation_identities" in settings:
+        settings["batch_size"] = 4  # as many steps with fewer crops
     reports: dict[str, list[tuple[int, float]]] = {"whole": [], "resumed": []}
 
     def collect(name: str) -> Any:
@@ -85,6 +112,8 @@ def test_a_killed_training_goes_on_to_the_very_same_weights(
     assert same_weights(whole, resumed)
     assert losses(whole) == losses(resumed)
     assert [row["step"] for row in resumed.history] == [5, 10]
+    assert whole.resumed == []
+    assert resumed.resumed in ([3], [6])
     # What was reported before the kill is reported again, since the run that heard it is gone.
     assert reports["resumed"] == reports["whole"]
     assert [step for step, _ in reports["whole"]] == [5, 10]
@@ -114,6 +143,7 @@ def test_reports_come_at_the_end_of_every_epoch_with_all_metrics() -> None:
             "train_loss",
             "learning_rate",
             "images_per_second",
+            "data_wait",
             "gradient_norm",
         }
         assert all(math.isfinite(value) and value >= 0 for value in metrics.values())
@@ -141,7 +171,9 @@ def test_a_loss_that_is_no_number_stops_with_step_and_crops() -> None:
     ("settings", "message"),
     [
         ({"network": "resnet"}, "unknown network"),
-        ({"head": "sphere"}, "unknown head"),
+        ({"head": {"name": "sphere"}}, "unknown head"),
+        ({"head": {"name": "cosface", "scale": 16.0}}, "margin is missing"),
+        ({"schedule": {"name": "linear"}}, "unknown schedule"),
         ({"optimizer": "lion"}, "unknown optimizer"),
     ],
 )
@@ -153,3 +185,140 @@ def test_unknown_names_are_refused(settings: dict[str, str], message: str) -> No
 def test_one_identity_is_refused() -> None:
     with pytest.raises(TrainingError, match="hold 1 identity"):
         train(ToyCrops(people=1))
+
+
+def test_one_crop_of_each_person_can_be_trained_on() -> None:
+    assert losses(train(ToyCrops(people=12, photos=1), epochs=1))
+
+
+def test_a_batch_larger_than_the_set_is_one_step() -> None:
+    assert [row["step"] for row in train(batch_size=1000).history] == [1, 2]
+
+
+def test_a_step_in_passes_learns_what_a_whole_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without BatchNorm, whose statistics are those of a pass."""
+    monkeypatch.setattr(learner, "build_network", without_batchnorm)
+    one, three = train_without_batchnorm(None), train_without_batchnorm(None, passes=3)
+    for key in ("losses", "norms", "weights", "centres"):
+        assert three[key] == pytest.approx(one[key], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"name": "softmax"},
+        {"name": "triplet", "margin": 0.2},
+        {"name": "subcentre", "scale": 16.0, "margin": 0.1, "sub_centres": 2},
+        {"name": "adaface", "scale": 16.0, "margin": 0.1, "h": 0.333, "t_alpha": 0.01},
+    ],
+    ids=lambda head: head["name"],
+)
+def test_other_heads_learn_too(head: dict[str, Any]) -> None:
+    off = SETTINGS["augmentation"] | dict.fromkeys(NAMES, 0.0)
+    several = 4 if head["name"] == "triplet" else None
+    trained = train(
+        head=head,
+        epochs=6,
+        label_smoothing=0.0,
+        augmentation=off,
+        dropout=0.0,
+        crops_per_identity=several,
+    )
+    if head["name"] == "triplet":  # its loss is a mean over triplets that are not solved yet
+        assert trained.centres is None
+        assert all(math.isfinite(loss) for loss in losses(trained))
+    else:
+        assert losses(trained)[-1] < 0.6 * losses(trained)[0]
+        assert trained.centres is not None
+        assert len(trained.centres) == 4 * head.get("sub_centres", 1)
+
+
+def test_the_average_of_the_weights_is_the_result() -> None:
+    """With a decay of 0.5 and one step it lies half way; the last weights are another result."""
+    settings: dict[str, Any] = {"batch_size": 36, "warmup": 0.0, "dropout": 0.0}
+    start, last, middle = (
+        train(**settings, epochs=epochs, average=average, learning_rate=rate)
+        for epochs, average, rate in ((1, 0.0, 1e-12), (2, 0.0, 0.05), (2, 0.5, 0.05))
+    )
+    first = train(**settings, epochs=1, learning_rate=0.05)
+    assert not same_weights(last, middle)
+    # AveragedModel takes the first weights as they are, then weighs old and new.
+    assert start.history[0]["step"] == first.history[0]["step"] == 1
+    name = "stem.0.weight"
+    one, two = (trained.network.state_dict()[name] for trained in (last, middle))
+    assert 0 < (one - two).abs().max() < 0.1
+
+
+def test_a_frozen_body_stays_and_the_embedding_learns() -> None:
+    start = train(epochs=1).network.state_dict()
+    tuned = train(start=start, frozen=True, seed=5).network
+    named = {id(p): name for name, p in tuned.named_parameters()}
+    learns = {named[id(p)] for layer in embedding_layers(tuned) for p in layer.parameters()}
+    assert learns == {"embedding.weight", "normalize.weight", "normalize.bias"}
+    for name, value in tuned.state_dict().items():
+        same = torch.equal(value, start[name])
+        assert same == (not name.startswith(("embedding.", "normalize."))), name
+
+
+def test_a_start_of_another_network_is_refused() -> None:
+    start = train(epochs=1).network.state_dict()
+    with pytest.raises(TrainingError, match="no resnet_tiny with embeddings of 16 values"):
+        train(start=start, embedding_size=16)
+
+
+def test_the_best_epoch_on_people_held_out_is_taken() -> None:
+    crops = ToyCrops(people=6)
+    trained = train(crops, validation_identities=2, epochs=3)
+    rates = {
+        int(row["epoch"]): row["validation_true_match_rate"]
+        for row in trained.history
+        if "validation_true_match_rate" in row
+    }
+    assert sorted(rates) == [1, 2, 3]
+    assert trained.chosen_epoch == max(rates, key=lambda epoch: (rates[epoch], -epoch))
+    assert len(trained.crops.identities) == 4
+    assert not {one.rpartition("/")[0] for one in trained.crops.ids} - set(trained.crops.identities)
+    assert len(trained.crops) == 36
+
+
+def test_a_named_checkpoint_that_is_not_there_is_never_a_start_from_nothing(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        train(resume=tmp_path / "step-00000005-key.checkpoint")
+
+
+def test_a_named_checkpoint_goes_on_with_other_parameters_but_no_other_network_or_people(
+    tmp_path: Path,
+) -> None:
+    train(checkpoint_dir=tmp_path, checkpoint_every=5)
+    path = tmp_path / "step-00000005-key.checkpoint"
+    longer = train(resume=path, epochs=3, learning_rate=0.01)
+    assert longer.resumed == [5]
+    assert [row["step"] for row in longer.history] == [5, 10, 15]
+    with pytest.raises(TrainingError, match="whose network is 'resnet_tiny', not 'resnet_small'"):
+        train(resume=path, network="resnet_small")
+    with pytest.raises(TrainingError, match="whose head is 'cosface', not 'softmax'"):
+        train(resume=path, head={"name": "softmax"})
+    with pytest.raises(TrainingError, match="whose identities is 4, not 5"):
+        train(ToyCrops(people=5), resume=path)
+    with pytest.raises(TrainingError, match=r"of step 10 and this training ends with 5"):
+        train(resume=tmp_path / "step-00000010-key.checkpoint", epochs=1)
+
+
+def test_weights_that_are_no_numbers_stop_it_and_the_crops_are_saved(tmp_path: Path) -> None:
+    start = train(epochs=1).network.state_dict()
+    start["stem.0.weight"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(TrainingError, match=r"unstable at step 1: .*not-finite\.json"):
+        train(start=start, checkpoint_dir=tmp_path)
+    saved = json.loads((tmp_path / "not-finite.json").read_text())
+    assert saved["step"] == 1
+    assert len(saved["crops"]) == 8
+    assert set(saved["crops"]) <= set(ToyCrops().ids)
+
+
+def test_fp16_leaves_out_steps_that_overflow_and_halves_its_scale() -> None:
+    loud = train(precision="fp16", epochs=3)
+    norms = [row["gradient_norm"] for row in loud.history]
+    assert math.isfinite(norms[-1])
+    assert losses(loud)[-1] < losses(loud)[0]

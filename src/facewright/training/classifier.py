@@ -1,0 +1,232 @@
+"""The classifier of a training, spread over its processes: each has the centres of some people.
+
+For millions of identities the centres, and the logits of every crop with every centre, are what
+fills the memory; here both shrink with the number of processes, and with the share of identities
+that a step compares with (PartialFC: An et al., CVPR 2022).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facewright.models.heads import Head, TripletHead
+from facewright.training.batches import Pass, seed_of
+from facewright.training.distributed import Processes
+
+BLOCK = 4096  # centres drawn from one seed, so that each process draws just its own
+
+
+class Classifier(nn.Module):
+    """A head over all processes; with one process and no sampling it is the head alone.
+
+    `forward` gives the loss of a whole pass on every process, and gradients that
+    `Processes.wrap` and `Processes.gather` together make those of one process.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[int], nn.Module],
+        *,
+        identities: int,
+        sampled: float,
+        seed: int,
+        group: Processes,
+    ):
+        """`build` makes the head of so many identities; `sampled` is the share of these that a
+        step compares with, those of its own crops always among them."""
+        super().__init__()
+        self._group, self._seed = group, seed
+        edges = [round(identities * rank / group.count) for rank in range(group.count + 1)]
+        self.first, self.last = edges[group.rank], edges[group.rank + 1]
+        self.head = build(self.last - self.first)
+        self.active: nn.Parameter | None = None
+        self._columns = identities  # over all processes
+        if not isinstance(self.head, Head):
+            return
+        self._draw_centres()
+        if sampled < 1:
+            self._wanted = max(1, round(sampled * (self.last - self.first)))
+            self.head.weight.requires_grad = False
+            self.active = nn.Parameter(self.head.weight[: self._wanted * self.head.sub_centres])
+            self._momenta: dict[str, Tensor] = {}
+            self._chosen = torch.empty(0, dtype=torch.int64)
+
+    @torch.no_grad()
+    def _draw_centres(self) -> None:
+        """The same numbers for an identity wherever it lies."""
+        each = self.head.sub_centres
+        for block in range(self.first // BLOCK, -(-self.last // BLOCK)):
+            draw = torch.Generator().manual_seed(seed_of(self._seed, "centres", block))
+            rows = self.head.new_centres(BLOCK, generator=draw)
+            begin = block * BLOCK
+            low, high = max(self.first, begin), min(self.last, begin + BLOCK)
+            here = slice((low - self.first) * each, (high - self.first) * each)
+            self.head.weight[here] = rows[(low - begin) * each : (high - begin) * each]
+
+    @property
+    def rows(self) -> slice:
+        """Which of all processes' rows of centres are here."""
+        each = self.head.sub_centres if isinstance(self.head, Head) else 0
+        return slice(self.first * each, self.last * each)
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The centres that the optimizer moves: one tensor, or none."""
+        if self.active is not None:
+            return [self.active]
+        return [self.head.weight] if isinstance(self.head, Head) else []
+
+    def forward(self, embeddings: Tensor, labels: Tensor, one: Pass) -> Tensor:
+        """Mean loss over a pass.
+
+        Args:
+            embeddings: `(n, E)`, this process's.
+            labels: `(N,)` int64, of all processes' crops, in their order.
+        """
+        head, group = self.head, self._group
+        if group.count == 1 and self.active is None:
+            loss: Tensor = head(embeddings, labels)
+            return loss
+        everything = group.gather(embeddings.float(), one.sizes)
+        if isinstance(head, TripletHead):
+            return self._shared(head(everything, labels))
+        head.observe(everything)
+        logits = head.logits(everything, self._local(labels), self.active)
+        with torch.autocast(logits.device.type, enabled=False):
+            entropy: Tensor = _CrossEntropy.apply(
+                logits, self._local(labels), head.label_smoothing, self._columns, group
+            )
+            return entropy + self._shared(head.regularizer(everything))
+
+    def _shared(self, loss: Tensor) -> Tensor:
+        """A loss that every process computes whole: each gives its share of the gradient."""
+        share = loss / self._group.count
+        return share + (loss - share).detach()
+
+    def _local(self, labels: Tensor) -> Tensor:
+        """Labels among the identities that this process compares with; -1 where there is none."""
+        mine = (labels >= self.first) & (labels < self.last)
+        local = torch.where(mine, labels - self.first, -1)
+        if self.active is None:
+            return local
+        place = torch.searchsorted(self._chosen, local).clamp(max=len(self._chosen) - 1)
+        return torch.where(mine, place, -1)
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Choose the identities of a step: those of its `labels` (of all processes), and others."""
+        if self.active is None:
+            return
+        count = self.last - self.first
+        mine = labels[(labels >= self.first) & (labels < self.last)] - self.first
+        draw = torch.Generator().manual_seed(
+            seed_of(self._seed, f"identities {self._group.rank}", step)
+        )
+        chance = torch.rand(count, generator=draw)
+        chance[mine.cpu()] = 2.0  # above all others
+        wanted = max(self._wanted, int((chance == 2.0).sum()))
+        chosen = torch.topk(chance, wanted).indices.sort().values
+        self._chosen = chosen.to(labels.device)
+        self._columns = int(self._group.total(wanted))
+        rows = self._rows()
+        # A parameter of its own for each step, since the number of rows is not always the same.
+        before, self.active = self.active, nn.Parameter(self.head.weight[rows])
+        for group in optimizer.param_groups:
+            group["params"] = [self.active if p is before else p for p in group["params"]]
+        state = optimizer.state.pop(before, {})
+        optimizer.state[self.active] = state | {
+            name: values[rows] for name, values in self._momenta.items()
+        }
+
+    @torch.no_grad()
+    def keep(self, optimizer: torch.optim.Optimizer) -> None:
+        """Put what a step changed back among all centres."""
+        if self.active is None:
+            return
+        rows = self._rows()
+        self.head.weight[rows] = self.active
+        for name, values in optimizer.state[self.active].items():
+            if torch.is_tensor(values) and values.shape == self.active.shape:
+                if name not in self._momenta:
+                    self._momenta[name] = torch.zeros_like(self.head.weight)
+                self._momenta[name][rows] = values
+
+    def _rows(self) -> Tensor:
+        each = self.head.sub_centres
+        within = torch.arange(each, device=self._chosen.device)
+        return (self._chosen[:, None] * each + within).flatten()
+
+    def state(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """What a checkpoint holds: `rows.…` is of the identities here, the rest of all."""
+        if not self.trained:
+            return {}
+        moved = {"rows.weight": self.head.weight.detach()}
+        moved |= {f"all.{name}": value for name, value in self.head.named_buffers()}
+        known = self._momenta if self.active is not None else {}
+        for name, value in {**optimizer.state[self.trained[0]], **known}.items():
+            if value.shape == self.head.weight.shape:
+                moved[f"rows.optimizer.{name}"] = value
+            elif value.ndim == 0:
+                moved[f"all.optimizer.{name}"] = value
+        return moved
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Put `state` back, whatever number of processes wrote it."""
+        if not self.trained:
+            return
+        buffers = dict(self.head.named_buffers())
+        for name, value in state.items():
+            kind, _, rest = name.partition(".")
+            value = value.to(self.head.weight.device)
+            if rest == "weight":
+                self.head.weight.copy_(value)
+            elif not rest.startswith("optimizer."):
+                buffers[rest].copy_(value)
+            elif self.active is not None and kind == "rows":
+                self._momenta[rest.removeprefix("optimizer.")] = value
+            else:
+                optimizer.state[self.trained[0]][rest.removeprefix("optimizer.")] = value
+
+    def centres(self) -> Tensor | None:
+        """`(identities · sub_centres, E)` on the CPU of the first process; None where none are."""
+        if not isinstance(self.head, Head):
+            return None
+        parts = self._group.every(self.head.weight.detach().cpu())
+        return torch.cat(parts)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy with smoothed labels over logits whose columns lie on all processes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor,
+        smoothing: float,
+        columns: int,
+        group: Processes,
+    ) -> Tensor:
+        here = labels >= 0
+        column = labels.clamp(min=0).unsqueeze(1)
+        top = group.reduce(logits.max(dim=1).values, "max").unsqueeze(1)
+        own = torch.where(here, logits.gather(1, column).squeeze(1), 0)
+        sums = torch.stack((own, logits.sum(dim=1)))
+        share = logits.sub(top).exp_()
+        own, every, total = group.reduce(torch.cat((sums, share.sum(dim=1, keepdim=True).T)))
+        share.div_(total.unsqueeze(1))
+        ctx.save_for_backward(share, column, here)
+        ctx.smoothing, ctx.columns = smoothing, columns
+        log_sum = total.log() + top.squeeze(1)
+        return (log_sum - (1 - smoothing) * own - smoothing / columns * every).mean()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        share, column, here = ctx.saved_tensors
+        slope = share - ctx.smoothing / ctx.columns
+        wanted = (1 - ctx.smoothing) * here.to(slope.dtype).unsqueeze(1)
+        slope.scatter_add_(1, column, -wanted)
+        return slope * (gradients[0] / len(share)), None, None, None, None

@@ -1,0 +1,206 @@
+"""What changes from step to step of a training: network, classifier, optimizer, sums so far."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from facewright.errors import TrainingError
+from facewright.models import build_network
+from facewright.training.batches import seed_of
+from facewright.training.checkpoint import Checkpoint
+from facewright.training.classifier import Classifier
+from facewright.training.distributed import Processes
+
+FIRST_LOSS_SCALE = 2.0**16  # for fp16, as PyTorch's GradScaler starts, doubles and halves
+DOUBLE_AFTER = 2000  # steps
+
+
+@dataclass
+class Tally:
+    """Sums since the last report, and since the start; part of a checkpoint."""
+
+    loss: float = 0.0  # the mean loss of each step, summed
+    steps: int = 0
+    crops: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0  # seconds
+    all_crops: int = 0
+    all_seconds: float = 0.0
+    all_waited: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    resumed: list[int] = field(default_factory=list)
+
+    def close(self, rate: float, norm: float) -> dict[str, float]:
+        """The metrics since the last report; starts anew."""
+        metrics = {
+            "train_loss": self.loss / self.steps,
+            "learning_rate": rate,
+            "images_per_second": self.crops / self.seconds,
+            "data_wait": self.waited / self.seconds,
+            "gradient_norm": norm,  # of the last step, before clipping
+        }
+        self.all_crops += self.crops
+        self.all_seconds += self.seconds
+        self.all_waited += self.waited
+        self.loss, self.steps, self.crops, self.seconds, self.waited = 0.0, 0, 0, 0.0, 0.0
+        return metrics
+
+
+@dataclass
+class Learner:
+    """Everything that changes from step to step, and so all that a checkpoint holds."""
+
+    network: nn.Module
+    classifier: Classifier
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    loss_scale: float
+    tally: Tally = field(default_factory=Tally)
+    since_halved: int = 0  # steps with this loss scale
+    best: dict[str, Any] = field(default_factory=dict)  # of the epoch that is best so far
+
+    def result(self) -> nn.Module:
+        """The network as it would be used now."""
+        return self.network if self.average is None else self.average.module
+
+    def state(self) -> dict[str, Any]:
+        named = dict(self.network.named_parameters())
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": {
+                name: dict(self.optimizer.state[p])
+                for name, p in named.items()
+                if p in self.optimizer.state
+            },
+            "average": None if self.average is None else self.average.state_dict(),
+            "loss_scale": self.loss_scale,
+            "since_halved": self.since_halved,
+            "best": self.best,
+            "tally": asdict(self.tally),
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put everything back in place."""
+        state = checkpoint.state()
+        self.network.load_state_dict(state["network"])
+        named = dict(self.network.named_parameters())
+        for name, values in state["optimizer"].items():
+            place = named[name]
+            self.optimizer.state[place] = {
+                key: torch.empty_like(place).copy_(value)
+                if value.shape == place.shape
+                else value.to(place.device)
+                for key, value in values.items()
+            }
+        if self.average is not None and state["average"] is not None:
+            self.average.load_state_dict(state["average"])
+        self.classifier.restore(checkpoint.head(self.classifier.rows), self.optimizer)
+        self.loss_scale, self.since_halved = state["loss_scale"], state["since_halved"]
+        self.best = copy.deepcopy(state["best"])
+        self.tally = Tally(**state["tally"])
+        self.tally.resumed.append(checkpoint.step)
+
+    def training_mode(self, *, frozen: bool) -> None:
+        """Dropout and batch statistics on, but in what is frozen."""
+        self.classifier.train()
+        self.network.train(not frozen)
+        if frozen:
+            for layer in embedding_layers(self.network):
+                layer.train()
+
+    def clip(self, clip_norm: float, group: Processes) -> float:
+        """Bring the gradient to length `clip_norm` if it is longer; returns the length it had.
+
+        The network's gradients are the same on all processes; of the centres each has a part.
+        """
+        weights = [p for p in self.network.parameters() if p.requires_grad]
+        centres = self.classifier.trained
+        norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
+        part = nn.utils.get_total_norm([p.grad for p in centres if p.grad is not None])
+        total = (norm**2 + group.reduce(part.to(norm.device) ** 2)).sqrt()
+        if self.loss_scale != 1:
+            for parameter in (*weights, *centres):
+                if parameter.grad is not None:
+                    parameter.grad /= self.loss_scale
+            total = total / self.loss_scale
+        nn.utils.clip_grads_with_norm_([*weights, *centres], clip_norm, total)
+        return float(total)
+
+    def adapt_loss_scale(self, *, finite: bool) -> None:
+        """Halve it when gradients overflowed (that step was left out), double it when long none
+        did.
+
+        PyTorch's GradScaler decides by one process's gradients; here all processes decide alike,
+        since the norm is that of all.
+        """
+        self.since_halved += 1
+        if not finite:
+            self.loss_scale, self.since_halved = self.loss_scale / 2, 0
+        elif self.since_halved >= DOUBLE_AFTER:
+            self.loss_scale, self.since_halved = self.loss_scale * 2, 0
+
+
+def build_learner(
+    group: Processes,
+    *,
+    network: str,
+    embedding_size: int,
+    dropout: float,
+    start: Mapping[str, torch.Tensor] | None,
+    frozen: bool,
+    head: Callable[..., nn.Module],
+    identities: int,
+    sampled: float,
+    optimizer: Callable[..., torch.optim.Optimizer],
+    average: float,
+    precision: str,
+    seed: int,
+) -> Learner:
+    """Network, classifier and optimizer before the first step, on the device that trains."""
+    torch.manual_seed(seed_of(seed, "weights", 0))
+    module = build_network(network, embedding_size=embedding_size, dropout=dropout)
+    if start is not None:
+        try:
+            module.load_state_dict(start)
+        except RuntimeError as error:
+            raise TrainingError(
+                f"the recognizer to start from is no {network} with embeddings of "
+                f"{embedding_size} values: {error}"
+            ) from error
+    if frozen:
+        module.requires_grad_(False)
+        for layer in embedding_layers(module):
+            layer.requires_grad_(True)
+    module.to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier = Classifier(
+        lambda count: head(identities=count),
+        identities=identities,
+        sampled=sampled,
+        seed=seed,
+        group=group,
+    ).to(group.device)
+    moved = [*module.parameters(), *classifier.trained]
+    averaged = None
+    if average:
+        averaged = AveragedModel(
+            module, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True
+        )
+    loss_scale = FIRST_LOSS_SCALE if precision == "fp16" else 1.0
+    return Learner(module, classifier, optimizer(moved), averaged, loss_scale)
+
+
+def embedding_layers(network: nn.Module) -> list[nn.Module]:
+    """The children of `network` that make an embedding of features: from the last that is linear,
+    or holds such a layer, on."""
+    children = list(network.children())
+    linear = [
+        place
+        for place, child in enumerate(children)
+        if any(isinstance(module, nn.Linear) for module in child.modules())
+    ]
+    return children[linear[-1] :]

@@ -1,0 +1,102 @@
+"""Choosing among the epochs of a training by people that it does not train on.
+
+They are training identities, held out: the set that is reported in the end chooses nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from facewright.errors import TrainingError
+from facewright.training.batches import CropSource, seed_of
+
+FMR = 0.01  # where the true matches are counted
+BATCH = 128  # crops at a time
+MOST = 4096  # held-out crops that are compared, each with each
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some identities of a `CropSource`, as a `CropSource`."""
+
+    whole: CropSource
+    indices: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    identities: Sequence[str]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return [self.whole.ids[index] for index in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        return self.whole.batch(self.indices[indices])
+
+
+def hold_out(crops: CropSource, *, identities: int, seed: int) -> tuple[CropSource, Part | None]:
+    """Crops to train on and crops to choose by: `identities` drawn from those with two or more.
+
+    Raises:
+        TrainingError: there are not that many, or no two would be left to train on.
+    """
+    if not identities:
+        return crops, None
+    counts = np.bincount(crops.labels, minlength=len(crops.identities))
+    able = np.flatnonzero(counts >= 2)
+    most = min(len(able), len(crops.identities) - 2)
+    if identities < 2 or identities > most:
+        raise TrainingError(
+            f"validation_identities is {identities}: 2 to {most} of the {len(crops.identities)} "
+            "identities can be held out (each needs two crops), or 0 for none"
+        )
+    random = np.random.default_rng(seed_of(seed, "validation", 0))
+    held = np.zeros(len(counts), dtype=bool)
+    held[random.choice(able, identities, replace=False)] = True
+    return _part(crops, ~held), _part(crops, held)
+
+
+def _part(crops: CropSource, chosen: npt.NDArray[np.bool_]) -> Part:
+    number = np.cumsum(chosen) - 1
+    labels = np.asarray(crops.labels)
+    indices = np.flatnonzero(chosen[labels])
+    names = [name for name, kept in zip(crops.identities, chosen, strict=True) if kept]
+    return Part(crops, indices, number[labels[indices]], names)
+
+
+def embed(
+    network: nn.Module, crops: CropSource, *, device: torch.device, precision: torch.dtype
+) -> torch.Tensor:
+    """Embeddings `(N, E)` float32 of all `crops`, of length 1, by `network` in evaluation mode."""
+    parts = []
+    with (
+        torch.no_grad(),
+        torch.autocast(device.type, precision, enabled=precision != torch.float32),
+    ):
+        for start in range(0, len(crops), BATCH):
+            chosen = np.arange(start, min(start + BATCH, len(crops)))
+            images = torch.from_numpy(crops.batch(chosen)).to(device).permute(0, 3, 1, 2)
+            parts.append(F.normalize(network(images / 127.5 - 1).float()))
+    return torch.cat(parts)
+
+
+def true_match_rate(embeddings: torch.Tensor, labels: npt.NDArray[np.int64]) -> float:
+    """Share of same-identity pairs whose cosine is above that of all but `FMR` of the others.
+
+    All pairs of the first `MOST` embeddings `(N, E)`, of length 1, with `labels (N,)`.
+    """
+    embeddings = embeddings[:MOST]
+    similarity = embeddings @ embeddings.T
+    first, second = torch.triu_indices(len(embeddings), len(embeddings), 1)
+    same = torch.from_numpy(labels[:MOST])
+    genuine = same[first] == same[second]
+    values = similarity[first.to(similarity.device), second.to(similarity.device)].cpu()
+    impostors = values[~genuine].numpy()
+    threshold = float(np.quantile(impostors, 1 - FMR))
+    return float((values[genuine] > threshold).double().mean())
