@@ -1,111 +1,76 @@
-"""Margin heads: the classification losses that shape embeddings on a hypersphere.
+"""The heads by name: the losses that shape embeddings while training.
 
-All compare the angle θ between an embedding and a learned centre per identity: logits are
-s·cos θ, and the margin makes the logit of the true identity smaller while training.
+`margins` and `adaptive` hold those that classify, `triplet` the one that compares.
 """
 
-import math
+from collections.abc import Callable
+from typing import Any
 
-import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import nn
 
 from facewright.errors import TrainingError
+from facewright.models.adaptive import AdaFace, MagFace, SphereFace
+from facewright.models.margins import (
+    ArcFace,
+    Combined,
+    CosFace,
+    Head,
+    NormFace,
+    Softmax,
+    SubCentreArcFace,
+)
+from facewright.models.triplet import TripletHead
 
-HEADS = ("arcface", "cosface", "softmax")
+__all__ = ["HEADS", "Head", "TripletHead", "build_head"]
+
+_KINDS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "softmax": (Softmax, ()),
+    "normface": (NormFace, ("scale",)),
+    "sphereface": (
+        SphereFace,
+        ("margin", "lambda_base", "lambda_gamma", "lambda_power", "lambda_min"),
+    ),
+    "cosface": (CosFace, ("scale", "margin")),
+    "arcface": (ArcFace, ("scale", "margin")),
+    "combined": (Combined, ("scale", "m1", "m2", "m3")),
+    "adaface": (AdaFace, ("scale", "margin", "h", "t_alpha")),
+    "magface": (MagFace, ("scale", "l_a", "u_a", "l_m", "u_m", "lambda_g")),
+    "subcentre": (SubCentreArcFace, ("scale", "margin", "sub_centres")),
+    "triplet": (TripletHead, ("margin",)),
+}
+HEADS = {name: options for name, (_, options) in _KINDS.items()}  # the options that each needs
 
 
 def build_head(
-    name: str,
-    *,
-    embedding_size: int,
-    identities: int,
-    scale: float,
-    margin: float,
-    label_smoothing: float,
-) -> "Head":
-    """A head of the given kind; `margin` is radians for arcface, cosine for cosface.
+    name: str, *, embedding_size: int, identities: int, label_smoothing: float, **options: Any
+) -> nn.Module:
+    """A head of the given kind: a `Head`, or the `TripletHead`, which has no parameters.
+
+    `options` are exactly those that `HEADS` lists for it. Weights come from PyTorch's global
+    generator: seed it first.
 
     Raises:
-        TrainingError: no head has that name.
+        TrainingError: no head has that name; an option is missing or not one of its own; the
+            triplet loss, which has no classes to smooth over, with a `label_smoothing`.
     """
-    match name:
-        case "arcface":
-            kind: type[Head] = ArcFace
-        case "cosface":
-            kind = CosFace
-        case "softmax":
-            kind = Head
-        case _:
-            raise TrainingError(f"unknown head {name!r}: choose one of {', '.join(HEADS)}")
-    return kind(embedding_size, identities, scale, margin, label_smoothing)
-
-
-class Head(nn.Module):
-    """Normalized softmax (NormFace, Wang et al., ACM MM 2017): s·cos θ, no margin."""
-
-    def __init__(
-        self,
-        embedding_size: int,
-        identities: int,
-        scale: float,
-        margin: float,
-        label_smoothing: float,
-    ):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(identities, embedding_size))
-        nn.init.normal_(self.weight, std=0.01)
-        self.scale = scale
-        self.margin = margin
-        self.label_smoothing = label_smoothing
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss of `embeddings (N, E)`, any norm, with `labels (N,) int64`.
-
-        Computed in float32 (or float64) even under autocast: s·cos θ in bfloat16 would be off by
-        up to 0.1.
-        """
-        loss: Tensor = F.cross_entropy(
-            self.logits(embeddings, labels), labels, label_smoothing=self.label_smoothing
+    if name not in HEADS:
+        raise TrainingError(f"unknown head {name!r}: choose one of {', '.join(HEADS)}")
+    kind, wanted = _KINDS[name]
+    wrong = [f"{key} is missing" for key in wanted if key not in options]
+    wrong += [f"{key} is none of them" for key in options if key not in wanted]
+    if wrong:
+        raise TrainingError(
+            f"head {name} takes {', '.join(wanted) or 'no options'}: {', '.join(wrong)}"
         )
-        return loss
-
-    def logits(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """`(N, identities)`: s·cos θ, and for each row's own identity the logit with margin."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            x = F.normalize(embeddings.to(self.weight.dtype))
-            centres = F.normalize(self.weight)
-            cosine = x @ centres.T
-            column = labels.unsqueeze(1)
-            target = self.penalize(cosine.gather(1, column).squeeze(1), x, centres[labels])
-            return self.scale * cosine.scatter(1, column, target.unsqueeze(1))
-
-    def penalize(self, cosine: Tensor, x: Tensor, centre: Tensor) -> Tensor:
-        """The target's cosine `(N,)` with the margin; `x`, `centre` `(N, E)` are its unit vectors.
-
-        This is the only place in which the heads differ.
-        """
-        return cosine
-
-
-class CosFace(Head):
-    """cos θ - m (Wang et al., CVPR 2018)."""
-
-    def penalize(self, cosine: Tensor, x: Tensor, centre: Tensor) -> Tensor:
-        return cosine - self.margin
-
-
-class ArcFace(Head):
-    """cos(θ + m) (Deng et al., CVPR 2019); past π - m, where that would rise again,
-    cos θ - m·sin m, as in the authors' code.
-    """
-
-    def penalize(self, cosine: Tensor, x: Tensor, centre: Tensor) -> Tensor:
-        # sin θ = √((1 - cos θ)(1 + cos θ)) loses half its digits at ±1 and has an infinite slope
-        # there. Between unit vectors |x - c| = √(2 - 2·cos θ) and |x + c| = √(2 + 2·cos θ), and
-        # norms of differences are exact at both ends, with slopes of at most 1.
-        vector_norm = torch.linalg.vector_norm
-        sine = vector_norm(x - centre, dim=1) * vector_norm(x + centre, dim=1) / 2
-        shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
-        beyond = cosine - self.margin * math.sin(self.margin)
-        return torch.where(cosine > math.cos(math.pi - self.margin), shifted, beyond)
+    if name == "triplet":
+        if label_smoothing:
+            raise TrainingError(
+                f"head triplet has no classes for label_smoothing {label_smoothing}: set it to 0"
+            )
+        return kind(**options)
+    return kind(
+        embedding_size=embedding_size,
+        identities=identities,
+        label_smoothing=label_smoothing,
+        **options,
+    )
