@@ -49,11 +49,16 @@ class Head(nn.Module):
         sub_centres: int = 1,
     ):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(identities * sub_centres, embedding_size))
-        nn.init.normal_(self.weight, std=0.01)
         self.label_smoothing = label_smoothing
         self.scale = scale
         self.sub_centres = sub_centres
+        self._size = embedding_size
+        self.weight = nn.Parameter(self.new_centres(identities))
+
+    def new_centres(self, identities: int, generator: torch.Generator | None = None) -> Tensor:
+        """Rows of `weight` for so many identities, as they are before training."""
+        centres = torch.empty(identities * self.sub_centres, self._size)
+        return centres.normal_(std=0.01, generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of `embeddings (N, E)`, any norm, with `labels (N,) int64`, none of them -1.
@@ -135,7 +140,11 @@ class Softmax(Head):
             identities=identities,
             label_smoothing=label_smoothing,
         )
-        nn.init.zeros_(self.weight[:, -1])
+
+    def new_centres(self, identities: int, generator: torch.Generator | None = None) -> Tensor:
+        centres = super().new_centres(identities, generator)
+        centres[:, -1] = 0
+        return centres
 
     def logits(self, embeddings: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         with torch.autocast(embeddings.device.type, enabled=False):

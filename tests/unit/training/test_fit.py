@@ -12,6 +12,7 @@ from facewright.errors import TrainingError
 from facewright.training import Trained, fit, learner
 
 from facewright.training.augmentation import NAMES
+from facewright.training.checkpoint import last_checkpoint
 from facewright.training.learner import embedding_layers
 
 from .faces import SETTINGS, ToyCrops, train_without_batchnorm, without_batchnorm
@@ -30,7 +31,7 @@ def losses(trained: Trained) -> list[float]:
     return [row["train_loss"] for row in trained.history]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_learns_to_tell_people_apart(precision: str) -> None:
     off = SETTINGS["augmentation"] | dict.fromkeys(NAMES, 0.0)
     crops = ToyCrops()
@@ -85,7 +86,7 @@ SPHEREFACE = {
         {"optimizer": "sgd"},
         {"optimizer": "adamw"},
         {"head": SPHEREFACE, "average": 0.9},  # the head counts steps, the average has weights
-        {"sampled_identities": 0.5, "precision": "fp16"},
+        {"sampled_identities": 0.5},
         {"sampled_identities": 0.5, "optimizer": "adamw", "passes": 2},
         {"crops_per_identity": 2, "validation_identities": 2},
     ],
@@ -317,8 +318,16 @@ def test_weights_that_are_no_numbers_stop_it_and_the_crops_are_saved(tmp_path: P
     assert set(saved["crops"]) <= set(ToyCrops().ids)
 
 
-def test_fp16_leaves_out_steps_that_overflow_and_halves_its_scale() -> None:
-    loud = train(precision="fp16", epochs=3)
-    norms = [row["gradient_norm"] for row in loud.history]
-    assert math.isfinite(norms[-1])
-    assert losses(loud)[-1] < losses(loud)[0]
+def test_fp16_leaves_out_steps_that_overflow_and_halves_its_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scale of 2^40 overflows fp16's 65,504 until it is halved often enough."""
+    monkeypatch.setattr(learner, "build_network", without_batchnorm)
+    monkeypatch.setattr(learner, "FIRST_LOSS_SCALE", 2.0**40)
+    half = train_without_batchnorm(tmp_path, precision="fp16", epochs=12, checkpoint_every=48)
+    saved = last_checkpoint(tmp_path, key="key")
+    assert saved is not None
+    assert 1 < saved.state()["loss_scale"] < 2.0**40
+    # The first steps are left out; with as many again it is where fp32 is.
+    full = train_without_batchnorm(None, epochs=4)
+    assert half["losses"][-1] < full["losses"][-1]
