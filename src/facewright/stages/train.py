@@ -35,7 +35,8 @@ def run(*, align: Path, output: Path, params: Train) -> None:
     if not is_main_process():
         train(report=lambda metrics, step: None)
         return
-    with whole_directory(output) as folder, track("train", params=values, tags={}) as tracked:
+    tracking = track("train", params=values, tags={}, spool=True)
+    with whole_directory(output) as folder, tracking as tracked:
         trained = train(report=tracked.report)
         card = save_network(
             folder / "teacher",
