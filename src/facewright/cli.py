@@ -1,4 +1,4 @@
-"""The command line: `facewright run STAGE`, `dataset …`, `report`, `promote`, `rollback`."""
+"""The command line: `facewright run STAGE`, `dataset …`, `report`, `promote`, `sync` and so on."""
 
 import argparse
 import importlib
@@ -168,6 +168,12 @@ def _rollback(options: argparse.Namespace) -> None:
     print(f"{restored.model} version {restored.version} is champion again")
 
 
+def _sync(options: argparse.Namespace) -> None:
+    from facewright.registry.tracking import sync
+
+    print(sync())
+
+
 def _model(options: argparse.Namespace) -> str:
     from facewright import params
 
@@ -218,6 +224,9 @@ def _parser() -> argparse.ArgumentParser:
     rollback = commands.add_parser("rollback", help="give the alias back to the champion before")
     rollback.add_argument("--model", help="registered model; else the promotion policy's")
     rollback.set_defaults(command=_rollback)
+
+    sync = commands.add_parser("sync", help="send MLflow the runs that its absence left on disk")
+    sync.set_defaults(command=_sync)
     return parser
 
 

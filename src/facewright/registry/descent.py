@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from facewright.registry.lineage import UNKNOWN
-from facewright.registry.tracking import connect, registry_errors, tracking_uri
+from facewright.registry.server import registry_errors, tracking_uri
+from facewright.registry.tracking import connect
 
 DATA_TAG = "facewright.data_md5"
 CROPS_TAG = "facewright.data_digest"

@@ -24,16 +24,15 @@ from facewright.files import storage_errors, values_digest
 from facewright.models.recognizer import RecognizerCard, read_card
 from facewright.registry.gate import Champion, Decision, read_decision
 from facewright.registry.lineage import Lineage
-from facewright.registry.tracking import (
-    RECOGNIZER_TAG,
+from facewright.registry.server import (
     TAG_LENGTH,
-    Tracked,
-    connect,
     experiment,
     open_run,
     points,
     registry_errors,
+    send_points,
 )
+from facewright.registry.tracking import RECOGNIZER_TAG, connect
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -247,7 +246,7 @@ def _filled_run(
             with storage_errors(file):
                 client.log_artifact(run_id, str(file), "model/evaluation")
         client.log_dict(run_id, dict(tags), "model/version.json")
-        Tracked(run_id, client, waiting=points(metrics, 0)).flush()
+        send_points(client, run_id, points(metrics, 0))
         client.set_terminated(run_id, "FINISHED")
     return run_id
 

@@ -1,303 +1,240 @@
-"""Runs in MLflow: parameters, curves and files of one stage, on whatever server is configured.
+"""Tracked runs: parameters, curves, tags and files of one stage, in MLflow.
 
-The server is `$MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` in the working directory. Nothing
-here runs or imports mlflow before the first call.
+A training that asks for it is kept on disk too while it runs (see `spool`): a server that is away
+at its start, in its middle or at its end stops nothing, and is told of the run later.
 """
 
-import os
-import socket
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from facewright.errors import FacewrightError, RegistryError
+from facewright.errors import FacewrightError, RegistryError, StorageError
 from facewright.files import storage_errors
 from facewright.progress import say
+from facewright.registry.sending import send_record, send_waiting
+from facewright.registry.server import (
+    AGAIN,
+    METRICS_PER_CALL,
+    TAG_LENGTH,
+    Point,
+    flatten,
+    open_client,
+    open_run,
+    points,
+    registry_errors,
+    send_points,
+    shown_uri,
+    tracking_uri,
+)
+from facewright.registry.spool import SPOOL, Record, begin, waiting
 
-EXPERIMENT = "facewright"
+__all__ = ["RECOGNIZER_TAG", "Tracked", "connect", "shown_uri", "sync", "track", "tracking_uri"]
+
 RECOGNIZER_TAG = "facewright.recognizer_digest"  # on a training run: weights_sha256 of its result
-PROBE_SECONDS = 4.0  # to find out whether a server is there
 FLUSH_SECONDS = 10.0  # between writes of metrics: one takes 5–60 ms, below 1 % of training
-OUTAGE_SECONDS = 60.0  # until a server that failed is tried again in mid-run
-# Limits of MLflow's REST API for one call and one value.
-METRICS_PER_CALL = 1000
-PARAMS_PER_CALL = 100
-PARAM_LENGTH = 6000
-TAG_LENGTH = 5000
-# Libraries whose exceptions, under our calls, mean that the server or its store said no.
-FOREIGN = {
-    "mlflow",
-    "sqlalchemy",
-    "requests",
-    "urllib3",
-    "botocore",
-    "boto3",
-    "psycopg",
-    "psycopg2",
-}
-
-
-def tracking_uri() -> str:
-    """`$MLFLOW_TRACKING_URI`, or the SQLite file `mlflow.db` in the working directory."""
-    # Absolute, because mlflow keeps one open database per address for the life of a process.
-    here = Path("mlflow.db").absolute()
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{here}"
-
-
-def shown_uri() -> str:
-    """The same, as it may be printed: without a password."""
-    return _without_password(tracking_uri())
+OUTAGE_SECONDS = 60.0  # until a server that failed is tried again in mid-run; twice as long …
+LONGEST_OUTAGE_SECONDS = 600.0  # … each time, up to this: a trial may last some seconds
 
 
 def connect() -> Any:
-    """An `MlflowClient` of the configured server, which was found to answer.
+    """An `MlflowClient` of the configured server, after the runs that wait on disk were sent.
 
-    mlflow reads its settings from the environment when it is imported, so they are set here:
-    telemetry and chatter off, and requests that give up after seconds rather than minutes.
+    Runs that cannot be sent stay where they are, aloud, and are no error here.
 
     Raises:
         RegistryError: nothing answers at the address, or it is no MLflow server or database.
     """
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    for key, value in (
-        ("MLFLOW_LOGGING_LEVEL", "WARNING"),
-        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
-        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
-        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
-        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
-    ):
-        os.environ.setdefault(key, value)
-    uri = tracking_uri()
-    with registry_errors(f"MLflow at {_without_password(uri)} cannot be used"):
-        from mlflow import MlflowClient
-
-        _probe(uri)
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.get_experiment_by_name(EXPERIMENT)  # makes or checks the tables; fails on non-MLflow
-        return client
+    client = open_client()
+    try:
+        problems = send_waiting(client).problems
+    except (RegistryError, StorageError) as error:
+        problems = [error]
+    for problem in problems:
+        say(f"mlflow: {problem}; it stays in {SPOOL}")
+    return client
 
 
-def experiment(client: Any) -> str:
-    """The id of the experiment `facewright`, which is made if it is not there."""
-    from mlflow.exceptions import MlflowException
+def sync() -> str:
+    """Send the runs that wait on disk; returns what was done, in a line.
 
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is None:
-        try:
-            return str(client.create_experiment(EXPERIMENT, _artifacts(client.tracking_uri)))
-        except MlflowException:  # another process was first
-            found = client.get_experiment_by_name(EXPERIMENT)
-            if found is None:
-                raise
-    if found.lifecycle_stage != "active":
-        raise RegistryError(
-            f"MLflow experiment {EXPERIMENT!r} was deleted: restore it with "
-            f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
-        )
-    return str(found.experiment_id)
+    Raises:
+        RegistryError: the server cannot be reached, or refuses a run (the others are sent).
+        StorageError: the spool cannot be read or written.
+    """
+    if not waiting():
+        return f"no run waits in {SPOOL}"
+    outcome = send_waiting(open_client())
+    if outcome.problems:
+        stay = len(outcome.problems)
+        raise RegistryError(f"{outcome.sent} runs were sent, {stay} not: {outcome.problems[0]}")
+    alive = f"; under way, and left until they end: {outcome.alive}" if outcome.alive else ""
+    return f"runs sent to {shown_uri()}: {outcome.sent}{alive}"
 
 
 @dataclass
 class Tracked:
-    """An open run. `report` fits training's callback: it is cheap enough to call at every step."""
+    """An open run. `report` fits training's callback: it is cheap enough to call at every step.
 
-    run_id: str
-    client: Any
-    waiting: list[Any] = field(default_factory=list)
+    With a `record` a server that is away is no error of any method: what it misses is kept, and
+    sent when it is back, or after the run.
+    """
+
+    name: str
+    run_id: str = ""  # empty while no server has been reached
+    client: Any = None
+    record: Record | None = None  # the copy on disk
+    away: bool = False  # the server has not all that was kept
+    waiting: list[Point] = field(default_factory=list)
     due: float = 0.0  # monotonic time of the next write
+    pause: float = OUTAGE_SECONDS
 
     def report(self, metrics: Mapping[str, float], step: int) -> None:
         """Note metrics of a step; they reach the server every few seconds, all by the end.
 
         A server that is away in mid-run stops no training: what it missed is sent later, and only
-        if the end of the run cannot be written is there an error.
+        if the end of the run cannot be written, nor was kept on disk, is there an error.
         """
-        self.waiting += points(metrics, step)
+        new = points(metrics, step)
+        if self.record:
+            self.record.metrics(new)
+        self.waiting += new
         if time.monotonic() >= self.due:
             try:
                 with registry_errors("metrics cannot be logged"):
                     self.flush()
-                self.due = time.monotonic() + FLUSH_SECONDS
-            except RegistryError as error:
-                say(f"{error}; the run goes on and its metrics are kept")
-                self.due = time.monotonic() + OUTAGE_SECONDS
+            except (RegistryError, StorageError) as error:
+                self._missed(error)
 
     def flush(self) -> None:
         """Send what waits."""
+        if self.record and (self.away or not self.run_id):
+            self.client = open_client()
+            self.run_id = send_record(self.client, self.record)
+            self.waiting.clear()
+            self.away, self.pause = False, OUTAGE_SECONDS
         while self.waiting:
-            self.client.log_batch(self.run_id, metrics=self.waiting[:METRICS_PER_CALL])
-            self.waiting = self.waiting[METRICS_PER_CALL:]
+            send_points(self.client, self.run_id, self.waiting[:METRICS_PER_CALL])
+            del self.waiting[:METRICS_PER_CALL]
+        self.due = time.monotonic() + FLUSH_SECONDS
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
-        with registry_errors(f"tag {key} cannot be set"):
-            self.client.set_tag(self.run_id, key, value[:TAG_LENGTH])
+        if self.record:
+            self.record.tag(key, value)
+        if not self.away:
+            with self._noticing(f"tag {key} cannot be set"):
+                self.client.set_tag(self.run_id, key, value[:TAG_LENGTH])
+
+    def file(self, path: Path, folder: str = "") -> None:
+        """Keep a file, such as a picture, in `folder` of the run; a later one of that name wins."""
+        if self.record:
+            self.record.file(path, folder)
+        if not self.away:
+            with self._noticing(f"{path} cannot be logged"), storage_errors(path):
+                self.client.log_artifact(self.run_id, str(path), folder or None)
+
+    def end(self, status: str) -> None:
+        """Send the rest, and how the run ended: `FINISHED`, `FAILED` or `KILLED`."""
+        if self.record:
+            self.record.end(status)
+        try:
+            with registry_errors(f"run {self.name!r} cannot be ended"):
+                if status == "FINISHED" or self.record:
+                    self.flush()
+                self.client.set_terminated(self.run_id, status)
+                self.flush()
+            if self.record:
+                self.record.remove()
+        except (RegistryError, StorageError) as error:
+            if self.record is None:
+                raise
+            self.record.close()
+            say(
+                f"mlflow: {_cause(error)}; run {self.name!r} waits in {SPOOL}: the next command "
+                "that reaches a server sends it, or `facewright sync`"
+            )
+
+    @contextmanager
+    def _noticing(self, what: str) -> Iterator[None]:
+        """Where the run is kept on disk, a server that is away is noticed; else it is an error."""
+        try:
+            with registry_errors(what):
+                yield
+        except (RegistryError, StorageError) as error:
+            if self.record is None:
+                raise
+            self._missed(error)
+
+    def _missed(self, error: FacewrightError) -> None:
+        """The server is away: say so, once where nothing can be lost, and try again later."""
+        if self.record is None:
+            say(f"{error}; the run goes on and its metrics are kept")
+        elif not self.away:
+            say(f"mlflow: {_cause(error)}; the run goes on and is kept in {SPOOL}")
+        self.due = time.monotonic() + self.pause
+        if self.record:
+            self.away, self.pause = True, min(2 * self.pause, LONGEST_OUTAGE_SECONDS)
 
 
 @contextmanager
-def track(name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Tracked]:
+def track(
+    name: str, *, params: Mapping[str, Any], tags: Mapping[str, str], spool: bool = False
+) -> Iterator[Tracked]:
     """A run `name` in the experiment `facewright`; nested parameters become `a.b`.
 
-    The run ends FINISHED, FAILED after an exception, or KILLED after an interrupt.
+    The run ends FINISHED, FAILED after an exception, or KILLED after an interrupt. With `spool` it
+    is also kept in `.mlflow-spool/` of the working directory until a server has all of it, and a
+    server that cannot be reached is told aloud and is no error. A process that is killed leaves it
+    there; whoever connects next sends it, as KILLED.
 
     Raises:
-        RegistryError: the server cannot be reached, at the start or at the end.
+        RegistryError: the server cannot be reached, at the start or at the end; with `spool` only
+            if the working directory cannot be written either.
+        StorageError: the disk filled up while the run was kept.
     """
-    client = connect()
-    with registry_errors(f"run {name!r} cannot be logged"):
-        tracked = Tracked(open_run(client, name, params=params, tags=tags), client)
+    tracked = _open(name, params=flatten(params), tags=tags, spool=spool)
     try:
         yield tracked
-        with registry_errors(f"run {name!r} cannot be ended"):
-            tracked.flush()
-            client.set_terminated(tracked.run_id, "FINISHED")
+        tracked.end("FINISHED")
     except BaseException as error:
         try:
-            with registry_errors(f"run {name!r} cannot be ended"):
-                status = "FAILED" if isinstance(error, Exception) else "KILLED"
-                client.set_terminated(tracked.run_id, status)
-                tracked.flush()
-        except RegistryError as second:
-            if not isinstance(error, RegistryError):
+            tracked.end("FAILED" if isinstance(error, Exception) else "KILLED")
+        except (RegistryError, StorageError) as second:
+            if not isinstance(error, (RegistryError, StorageError)):
                 say(str(second))
         raise  # what ended the run is the error to tell
 
 
-def open_run(client: Any, name: str, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-    """A new run with its parameters; returns its id."""
-    from mlflow.entities import Param
-
-    short = {key: value[:TAG_LENGTH] for key, value in tags.items()}
-    run_id = client.create_run(experiment(client), run_name=name, tags=short).info.run_id
-    values = [Param(key, value[:PARAM_LENGTH]) for key, value in flatten(params).items()]
-    for start in range(0, len(values), PARAMS_PER_CALL):
-        client.log_batch(run_id, params=values[start : start + PARAMS_PER_CALL])
-    return str(run_id)
-
-
-def points(metrics: Mapping[str, float], step: int) -> list[Any]:
-    """Metrics of a step as MLflow's points, at the present time."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [Metric(key, float(value), now, step) for key, value in metrics.items()]
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """`{"a": {"b": 1}}` to `{"a.b": "1"}`."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat
-
-
-@contextmanager
-def registry_errors(what: str) -> Iterator[None]:
-    """Turn what mlflow and the libraries below it raise into one line that starts with `what`."""
+def _open(name: str, *, params: Mapping[str, str], tags: Mapping[str, str], spool: bool) -> Tracked:
+    """The run on the server, or the copy of one that no server knows yet."""
+    client: Any = None
+    problem: RegistryError | None = None
     try:
-        yield
-    except FacewrightError:
-        raise
-    except Exception as error:
-        library = type(error).__module__.split(".")[0]
-        if isinstance(error, ModuleNotFoundError):
-            message = f"{error}: install the driver of that database"
-        elif isinstance(error, (ConnectionError, TimeoutError, socket.gaierror, sqlite3.Error)):
-            message = str(error)
-        elif _no_answer(error):
-            message = (
-                f"MLflow at {_without_password(tracking_uri())} does not answer any more: "
-                "start the server and run this again"
-            )
-        elif library in FOREIGN:
-            # SQLAlchemy adds the statement and a link on further lines; requests is just long.
-            message = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        else:
+        client = connect()
+    except RegistryError as error:
+        if not spool:
             raise
-        raise RegistryError(f"{what}: {message}") from error
-
-
-def _probe(uri: str) -> None:
-    """Raise soon where mlflow itself would retry for minutes."""
-    parts = urlsplit(uri)
-    scheme = parts.scheme.split("+")[0]
-    hint = "start the server or set MLFLOW_TRACKING_URI"
-    if scheme in ("http", "https"):
-        from mlflow.utils.credentials import get_default_host_creds
-        from mlflow.utils.rest_utils import http_request
-
+        problem = error
+    if spool:
         try:
-            answer = http_request(
-                get_default_host_creds(uri.rstrip("/")),
-                "/health",
-                "GET",
-                max_retries=0,
-                timeout=PROBE_SECONDS,
-                raise_on_status=False,
-            )
-        except Exception as error:
-            raise RegistryError(
-                f"no MLflow server answers at {_without_password(uri)}: {hint}"
-            ) from error
-        if answer.status_code >= 500:
-            raise RegistryError(
-                f"{_without_password(uri)} answers with status {answer.status_code}: {hint}"
-            )
-    elif path := _sqlite_file(uri):
-        if path.exists():
-            with closing(sqlite3.connect(path)) as database:
-                database.execute("PRAGMA schema_version").fetchone()
+            tracked = Tracked(name, record=begin(name, params=params, tags=tags))
+        except StorageError as error:
+            if problem is not None:
+                raise problem from error
+            say(f"mlflow: {error}; {name} goes on, but needs the server up to its end")
         else:
-            with storage_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-    elif parts.hostname:
-        ports = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-        if port := parts.port or ports.get(scheme):
-            try:
-                socket.create_connection((parts.hostname, port), PROBE_SECONDS).close()
-            except OSError as error:
-                raise RegistryError(
-                    f"no database answers at {_without_password(uri)}: {hint}"
-                ) from error
+            with tracked._noticing(f"run {name!r} cannot be logged"):
+                if problem is not None:
+                    raise problem
+                tracked.flush()
+            return tracked
+    with registry_errors(f"run {name!r} cannot be logged"):
+        return Tracked(name, open_run(client, name, params=params, tags=tags), client)
 
 
-def _no_answer(error: BaseException | None) -> bool:
-    """Whether a connection that failed or timed out is behind an error."""
-    while error is not None:
-        kind = type(error)
-        if kind.__module__ == "requests.exceptions" and (
-            "Connection" in kind.__name__ or "Timeout" in kind.__name__
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    """The database file of an SQLite address."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///").split("?")[0])
-
-
-def _artifacts(uri: str) -> str | None:
-    """Where files go: beside an SQLite file, whatever the working directory; a server decides."""
-    path = _sqlite_file(uri)
-    return (path.resolve().parent / "mlartifacts").as_uri() if path else None
-
-
-def _without_password(uri: str) -> str:
-    """The address as it may stand in a message."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return parts._replace(netloc=f"{parts.username}@{parts.netloc.rpartition('@')[2]}").geturl()
+def _cause(error: FacewrightError) -> str:
+    """The message without the advice to run something again, since nothing need be."""
+    return str(error).removesuffix(AGAIN)

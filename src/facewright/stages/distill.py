@@ -19,7 +19,8 @@ def run(*, align: Path, train: Path, output: Path, params: Distill) -> None:
     teacher = read_card(train / "teacher")
     values = params.model_dump()
     tags = {"facewright.teacher": teacher.weights_sha256}
-    with whole_directory(output) as folder, track("distill", params=values, tags=tags) as tracked:
+    tracking = track("distill", params=values, tags=tags, spool=True)
+    with whole_directory(output) as folder, tracking as tracked:
         distilled = distill(
             crops,
             teacher=load_network(train / "teacher"),

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from facewright.errors import RegistryError
-from facewright.registry import tracking
-from facewright.registry.tracking import connect, flatten, shown_uri, track, tracking_uri
+from facewright.registry import server
+from facewright.registry.server import flatten, registry_errors, shown_uri, tracking_uri
+from facewright.registry.tracking import connect, track
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_a_run_that_raised_says_so(store: Path, error: type[BaseException], stat
 def test_unreachable_servers_are_one_line(
     closed_port: int, silent_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(server, "PROBE_SECONDS", 0.5)
     addresses = {
         f"http://127.0.0.1:{closed_port}": "no MLflow server answers",
         f"http://127.0.0.1:{silent_port}": "no MLflow server answers",
@@ -175,11 +176,22 @@ def test_a_server_that_went_away_is_one_line(
     address = f"http://127.0.0.1:{closed_port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(RegistryError) as caught, tracking.registry_errors("it cannot be done"):
+    with pytest.raises(RegistryError) as caught, registry_errors("it cannot be done"):
         MlflowClient(address).get_run("1")
     assert str(caught.value) == (
         f"it cannot be done: MLflow at {address} does not answer any more: "
         "start the server and run this again"
+    )
+
+
+def test_no_password_from_another_librarys_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowException
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:s%40cret@mlflow:5000/path")
+    with pytest.raises(RegistryError) as caught, registry_errors("it cannot be done"):
+        raise MlflowException("API request to https://me:s%40cret@mlflow:5000/path/api failed")
+    assert str(caught.value) == (
+        "it cannot be done: API request to https://me@mlflow:5000/path/api failed"
     )
 
 
@@ -246,7 +258,7 @@ def test_flatten() -> None:
 def test_first_use_is_silent_and_import_is_cheap(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from facewright.registry import gate, lineage, promotion, tracking\n"
+        "from facewright.registry import fetching, gate, lineage, promotion, tracking\n"
         "assert 'mlflow' not in sys.modules\n"
         "with tracking.track('t', params={'a': 1}, tags={}) as run:\n"
         "    run.report({'loss': 1.0}, 0)\n"

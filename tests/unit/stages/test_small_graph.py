@@ -22,7 +22,9 @@ from facewright.engines import load_recognizer
 from facewright.engines.tensorrt_backend import import_builder
 from facewright.evaluation import verification_metrics
 from facewright.files import directory_digest
+from facewright.models.recognizer import read_card
 from facewright.registry.promotion import champion
+from facewright.registry.tracking import RECOGNIZER_TAG, connect
 
 ROOT = Path(__file__).parents[3]
 TRAIN, VERIFY, PHOTOS = 5, 4, 4
@@ -283,3 +285,27 @@ def test_a_full_disk_is_one_line_and_loses_no_input(
     assert "the disk is full while writing artifacts/compile" in capsys.readouterr().err
     assert directory_digest(elsewhere / "artifacts" / "quantize") == before
     assert not (elsewhere / "artifacts" / ".compile.partial").exists()
+
+
+def test_a_training_without_a_server_is_sent_later(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project / "artifacts" / "align", tmp_path / "artifacts" / "align")
+    shutil.copytree(project / "mlflow", tmp_path / "mlflow")
+    shutil.copy(project / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert cli.main(["run", "train"]) == 0
+    assert cli.main(["run", "distill"]) == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = connect()
+    runs = client.search_runs([client.get_experiment_by_name("facewright").experiment_id])
+    made = {"train": "artifacts/train/teacher", "distill": "artifacts/distill/student"}
+    assert {run.info.run_name: run.data.tags[RECOGNIZER_TAG] for run in runs} == {
+        name: read_card(Path(folder)).weights_sha256 for name, folder in made.items()
+    }
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        curves = pd.read_csv(Path("artifacts", run.info.run_name, "curves.csv"))
+        sent = client.get_metric_history(run.info.run_id, "train_loss")
+        assert [point.value for point in sent] == pytest.approx(list(curves["train_loss"]))
