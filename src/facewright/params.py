@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from facewright.errors import ParamsError
 
@@ -15,6 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Margin = Annotated[float, Field(ge=0, lt=1.6)]  # a cosine, or radians
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 Network = Literal[
     "resnet_small",
     "resnet_tiny",
@@ -24,6 +25,18 @@ Network = Literal[
     "iresnet50",
     "iresnet100",
 ]
+
+
+def _within(least: float, most: float) -> AfterValidator:
+    """A range is two numbers of these bounds, the smaller one first."""
+
+    def check(values: list[float]) -> list[float]:
+        low, high = values
+        if not least <= low <= high <= most:
+            raise ValueError(f"give two numbers from {least} to {most}, the smaller one first")
+        return values
+
+    return AfterValidator(check)
 
 
 class Section(BaseModel):
@@ -65,7 +78,17 @@ class Augmentation(Section):
     contrast: Annotated[float, Field(ge=0, lt=1)]
     saturation: Annotated[float, Field(ge=0, lt=1)]
     erase: Share
+    erase_area: Annotated[Range, _within(0, 0.5)]
     grey: Share
+    lowres: Share
+    lowres_size: Annotated[Range, _within(0.01, 1)]
+    lowres_blur: Annotated[Range, _within(0, 20)]
+    noise: Share
+    noise_sigma: Annotated[Range, _within(0, 1)]
+    salt: Share
+    salt_share: Annotated[Range, _within(0, 1)]
+    jpeg: Share
+    jpeg_quality: Annotated[list[int], Field(min_length=2, max_length=2), _within(1, 100)]
 
 
 class Softmax(Section):

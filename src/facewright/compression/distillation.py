@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -33,7 +34,7 @@ def distill(
     clip_norm: float,
     precision: str,
     relation_weight: float,
-    augmentation: Mapping[str, float],
+    augmentation: Mapping[str, Any],
     report: Report,
 ) -> Trained:
     """Train `network` to give each crop the direction of the teacher's embedding.
@@ -65,7 +66,7 @@ def distill(
         module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     student.train()
     update = build_optimizer(
-        student, name="adamw", learning_rate=learning_rate, weight_decay=weight_decay
+        student.parameters(), name="adamw", learning_rate=learning_rate, weight_decay=weight_decay
     )
     history: list[dict[str, float]] = []
     since = {"loss": 0.0, "cosine": 0.0, "steps": 0, "crops": 0}
@@ -73,8 +74,8 @@ def distill(
     batches = progress(read_ahead(crops, plan), total=plan.steps, label="distill steps")
     for step, images, _ in batches:
         generator = torch.Generator().manual_seed(seed_of(seed, "changes", step.number))
-        changes = draw_changes(step.total, augmentation, generator)
-        inputs = apply_changes(images.to(device), changes.to(device))
+        changes = draw_changes(len(step.crops), augmentation, generator)
+        inputs = apply_changes(images.to(device), changes)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             with torch.no_grad():
                 wanted = guide(inputs)
@@ -93,7 +94,13 @@ def distill(
                 f"distillation became unstable at step {step.number + 1}: loss {value}: lower "
                 "learning_rate, or lengthen warmup"
             )
-        rate = learning_rate_at(step.number, steps=plan.steps, peak=learning_rate, warmup=warmup)
+        rate = learning_rate_at(
+            step.number,
+            steps=plan.steps,
+            peak=learning_rate,
+            warmup=warmup,
+            schedule={"name": "cosine"},
+        )
         set_learning_rate(update, rate)
         update.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -103,7 +110,7 @@ def distill(
         since["loss"] += value
         since["cosine"] += float(cosine.detach())
         since["steps"] += 1
-        since["crops"] += step.total
+        since["crops"] += len(step.crops)
         done = step.number + 1
         if done % REPORT_EVERY == 0 or done % plan.steps_per_epoch == 0:
             now = time.monotonic()

@@ -173,7 +173,7 @@ def fit(
                 part = one.parts[group.rank]
                 own = images[read : read + part.stop - part.start]
                 read += len(own)
-                inputs = apply_changes(own.to(group.device), changes[part].to(group.device))
+                inputs = apply_changes(own.to(group.device), changes[part])
                 last = one is step.passes[-1]
                 with group.alone(parallel, when=not last):
                     with torch.autocast(group.device.type, kind, enabled=kind != torch.float32):

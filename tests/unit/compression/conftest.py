@@ -12,12 +12,10 @@ from torch import nn
 from facewright.compression.onnx_export import export_onnx
 from facewright.models.weights import save_network
 from facewright.training import fit
+from facewright.training.augmentation import NAMES
 
 EMBEDDING = 32
-STILL = dict.fromkeys(
-    ("flip", "rotation", "zoom", "shift", "brightness", "contrast", "saturation", "erase", "grey"),
-    0.0,
-)
+STILL = dict.fromkeys(NAMES, 0.0)
 
 
 @dataclass(frozen=True)

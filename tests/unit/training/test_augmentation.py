@@ -1,13 +1,29 @@
 """Augmentation: nothing at zero, bounded, exact where it can be said, the same in parts."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from facewright.training.augmentation import LUMA, NAMES, Changes, apply_changes, draw_changes
+from facewright.training import augmentation
+from facewright.training.augmentation import (
+    LUMA,
+    NAMES,
+    apply_changes,
+    augmentation_sheet,
+    draw_changes,
+)
 
-OFF = dict.fromkeys(NAMES, 0.0)
+OFF: dict[str, Any] = dict.fromkeys(NAMES, 0.0) | {
+    "erase_area": [0.05, 0.2],
+    "lowres_size": [0.2, 0.8],
+    "lowres_blur": [0.3, 1.0],
+    "noise_sigma": [0.01, 0.05],
+    "salt_share": [0.02, 0.1],
+    "jpeg_quality": [30, 95],
+}
 ALL = OFF | {
     "flip": 0.5,
     "rotation": 10.0,
@@ -18,6 +34,17 @@ ALL = OFF | {
     "saturation": 0.1,
     "erase": 0.5,
     "grey": 0.3,
+    "lowres": 0.5,
+    "noise": 0.5,
+    "salt": 0.5,
+    "jpeg": 0.5,
+}
+# Which field of a change says that it strikes, and the function that changes the crops.
+DEGRADATIONS = {
+    "lowres": ("size", "low_resolution"),
+    "noise": ("noise", "gaussian_noise"),
+    "salt": ("salt", "salt_and_pepper"),
+    "jpeg": ("quality", "jpeg"),
 }
 
 
@@ -39,7 +66,7 @@ def crops() -> torch.Tensor:
     return torch.stack([crop, crop * 0.5 + 20, 255 - crop, crop * 0.8]).to(torch.uint8)
 
 
-def changed(crops: torch.Tensor, **settings: float) -> torch.Tensor:
+def changed(crops: torch.Tensor, **settings: Any) -> torch.Tensor:
     return apply_changes(crops, draw_changes(len(crops), OFF | settings, seeded()))
 
 
@@ -63,9 +90,7 @@ def test_a_certain_flip_is_the_mirror_image(crops: torch.Tensor) -> None:
 def test_a_quarter_turn_is_exact(crops: torch.Tensor) -> None:
     changes = draw_changes(4, OFF, seeded())
     quarter = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]).expand(4, 2, 3)
-    turned = apply_changes(
-        crops, Changes(quarter, changes.colour, changes.lift, changes.rectangle, changes.fill)
-    )
+    turned = apply_changes(crops, replace(changes, affine=quarter))
     expected = torch.rot90(plain(crops), k=1, dims=(2, 3))
     torch.testing.assert_close(turned, expected, rtol=0, atol=1e-4)
 
@@ -136,8 +161,20 @@ def test_erased_rectangles_have_5_to_20_percent_of_the_area_and_one_colour() -> 
         assert rows * columns == mask.sum()  # a full rectangle
 
 
+def test_the_erased_area_is_the_one_asked_for() -> None:
+    crops = torch.full((50, 112, 112, 3), 128, dtype=torch.uint8)
+    images = changed(crops, erase=1.0, erase_area=[0.4, 0.5])
+    shares = ((images - plain(crops)).abs().amax(1) > 0.01).float().mean((1, 2))
+    assert shares.min() > 0.38
+    assert shares.max() < 0.52
+
+
 def test_chances_are_what_they_say() -> None:
-    changes = draw_changes(4000, OFF | {"flip": 0.5, "erase": 0.2}, seeded())
+    chances = {"flip": 0.5, "erase": 0.2, "lowres": 0.3, "noise": 0.1, "salt": 0.7, "jpeg": 0.4}
+    changes = draw_changes(4000, OFF | chances, seeded())
+    for name, (field, _) in DEGRADATIONS.items():
+        struck = getattr(changes, field) > 0
+        assert struck.float().mean().item() == pytest.approx(chances[name], abs=0.03)
     assert (changes.affine[:, 0, 0] < 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
     erased = changes.rectangle[:, 2] > changes.rectangle[:, 0]
     assert erased.float().mean().item() == pytest.approx(0.2, abs=0.03)
@@ -155,3 +192,107 @@ def test_a_seed_fixes_the_changes(crops: torch.Tensor) -> None:
     assert torch.equal(changed(crops, **ALL), changed(crops, **ALL))
     other = apply_changes(crops, draw_changes(4, ALL, seeded(6)))
     assert not torch.allclose(other, changed(crops, **ALL), atol=0.05)
+
+
+def test_strengths_fill_the_ranges_asked_for() -> None:
+    changes = draw_changes(4000, OFF | dict.fromkeys(DEGRADATIONS, 1.0), seeded())
+    for values, name in (
+        (changes.size, "lowres_size"),
+        (changes.blur, "lowres_blur"),
+        (changes.noise, "noise_sigma"),
+        (changes.salt, "salt_share"),
+    ):
+        low, high = OFF[name]
+        span = high - low
+        assert low <= values.min() <= low + 0.02 * span
+        assert high - 0.02 * span <= values.max() <= high
+        assert values.mean().item() == pytest.approx((low + high) / 2, abs=0.02 * span)
+    assert changes.quality.unique().tolist() == list(range(30, 96))
+    assert len(changes.seed.unique()) > 3990
+
+
+@pytest.mark.parametrize("name", ["erase", *DEGRADATIONS])
+def test_only_the_crops_that_are_struck_change(crops: torch.Tensor, name: str) -> None:
+    many = crops.repeat(8, 1, 1, 1)
+    changes = draw_changes(32, OFF | {name: 0.5}, seeded())
+    if name == "erase":
+        struck = changes.rectangle[:, 2] > changes.rectangle[:, 0]
+    else:
+        struck = getattr(changes, DEGRADATIONS[name][0]) > 0
+    assert 8 < struck.sum() < 24
+    same = apply_changes(many, changes) == apply_changes(many, draw_changes(32, OFF, seeded()))
+    assert torch.equal(same.flatten(1).all(1), ~struck)
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_only_the_crops_that_are_struck_are_paid_for(
+    crops: torch.Tensor, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field, function = DEGRADATIONS[name]
+    paid: list[int] = []
+
+    def count(images: torch.Tensor, *amounts: torch.Tensor) -> torch.Tensor:
+        paid.append(len(images))
+        return images
+
+    monkeypatch.setattr(augmentation, function, count)
+    many = crops.repeat(8, 1, 1, 1)
+    apply_changes(many, draw_changes(32, OFF, seeded()))
+    assert paid == []
+    changes = draw_changes(32, OFF | {name: 0.5}, seeded())
+    apply_changes(many, changes)
+    assert paid == [int((getattr(changes, field) > 0).sum())]
+
+
+def test_a_change_that_is_off_needs_no_range_and_leaves_the_others_as_they_are() -> None:
+    """The new draws come last: what was drawn before they existed is drawn still."""
+    without = {name: value for name, value in ALL.items() if name not in ("jpeg_quality",)}
+    one, other = draw_changes(9, ALL, seeded()), draw_changes(9, without | {"jpeg": 0}, seeded())
+    for field in ("affine", "colour", "lift", "rectangle", "fill", "size", "noise", "salt"):
+        assert torch.equal(getattr(one, field), getattr(other, field))
+    assert other.quality.eq(0).all()
+
+
+def test_parts_of_every_cut_are_changed_as_in_the_whole(crops: torch.Tensor) -> None:
+    """With all changes on; JPEG's rounding could show the smallest difference."""
+    many = crops.repeat(3, 1, 1, 1)
+    changes = draw_changes(12, ALL, seeded())
+    whole = apply_changes(many, changes)
+    for size in (1, 4, 5):
+        parts = [slice(start, start + size) for start in range(0, 12, size)]
+        joined = torch.cat([apply_changes(many[part], changes[part]) for part in parts])
+        torch.testing.assert_close(joined, whole, rtol=0, atol=1e-5)
+
+
+def test_applying_never_asks_the_device() -> None:
+    """A tensor without values raises where a number, a mask or a count is asked of it."""
+    changes = draw_changes(8, ALL, seeded())
+    crops = torch.empty(8, 112, 112, 3, dtype=torch.uint8, device="meta")
+    images = apply_changes(crops, changes)
+    assert images.shape == (8, 3, 112, 112)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises((NotImplementedError, RuntimeError)):  # the proof that it would
+        (images > 0).nonzero()
+
+
+def test_a_sheet_shows_each_crop_as_it_is_and_then_changed(crops: torch.Tensor) -> None:
+    faces = crops.numpy()
+    sheet = augmentation_sheet(faces, ALL, seed=3, rows=3, columns=5)
+    assert sheet.shape == (3 * 112, 5 * 112, 3)
+    assert sheet.dtype == faces.dtype
+    cells = sheet.reshape(3, 112, 5, 112, 3).swapaxes(1, 2)
+    assert (cells[:, 0] == faces[:3]).all()
+    for row in cells:
+        assert len({cell.tobytes() for cell in row}) == 5
+    assert (sheet == augmentation_sheet(faces, ALL, seed=3, rows=3, columns=5)).all()
+    assert (sheet != augmentation_sheet(faces, ALL, seed=4, rows=3, columns=5)).any()
+
+
+def test_a_sheet_without_changes_repeats_the_crops(crops: torch.Tensor) -> None:
+    faces = crops.numpy()
+    sheet = augmentation_sheet(faces, OFF, seed=3, rows=9, columns=3)  # more rows than crops
+    cells = sheet.reshape(4, 112, 3, 112, 3).swapaxes(1, 2)
+    assert (cells == faces[:, None]).all()
+    flipped = augmentation_sheet(faces, OFF | {"flip": 1.0}, seed=3, rows=1, columns=2)
+    assert (flipped[:, 112:] == faces[0][:, ::-1]).mean() > 0.99
+    assert (flipped[:, :112] == faces[0]).all()
