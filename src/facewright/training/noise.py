@@ -20,9 +20,7 @@ def label_noise_table(trained: Trained, *, sub_centres: int) -> pd.DataFrame:
     if trained.centres is None:
         raise TrainingError("the head has no centres: nothing can be said of labels")
     crops = trained.crops
-    embeddings = embed(
-        trained.network, crops, device=torch.device("cpu"), precision=torch.float32
-    )
+    embeddings = embed(trained.network, crops, device=torch.device("cpu"), precision=torch.float32)
     found = label_noise(
         embeddings.numpy(),
         crops.labels,

@@ -12,6 +12,7 @@ import torch
 from facewright.errors import DatasetError, TrainingError
 from facewright.training.batches import Plan, make_plan, read_ahead, seed_of, steps
 
+
 def numbered(count: int) -> npt.NDArray[np.int64]:
     """Labels of crops of five people."""
     return np.arange(count) % 5
