@@ -11,18 +11,39 @@ from facewright.errors import TrainingError
 if TYPE_CHECKING:  # a recognizer's card can be read without loading PyTorch
     from torch import nn
 
-NETWORKS = ("resnet_small", "resnet_tiny", "mobilefacenet", "iresnet18", "iresnet50")
+NETWORKS = (
+    "resnet_small",
+    "resnet_tiny",
+    "mobilefacenet",
+    "mobilefacenet_wide",
+    "iresnet18",
+    "iresnet34",
+    "iresnet50",
+    "iresnet100",
+    "inception_resnet_v1",
+    "vit_t",
+    "vit_s",
+    "vit_b",
+    "ghostfacenet",
+    "ghostfacenet_s2",
+    "edgeface_xs",
+    "edgeface_s",
+)
 
 
 def build_network(name: str, *, embedding_size: int, dropout: float = 0.0) -> "nn.Module":
     """An untrained network, `(N, 3, 112, 112) float32 in [-1, 1], RGB` → `(N, embedding_size)`.
 
-    Embeddings are not normalized. Weights come from PyTorch's global generator: seed it first.
+    Embeddings are not normalized. `dropout` acts on the features from which the embedding is
+    made, in all networks alike. Weights come from PyTorch's global generator: seed it first.
+    `docs/guides/networks.md` compares the networks.
 
     Raises:
         TrainingError: no network has that name.
     """
-    from facewright.models.iresnet import IResNet
+    from facewright.models import edgeface, iresnet, vit
+    from facewright.models.ghostfacenet import GhostFaceNet
+    from facewright.models.inception_resnet import InceptionResNetV1
     from facewright.models.mobilefacenet import MobileFaceNet
     from facewright.models.resnet import ResNet
 
@@ -33,8 +54,18 @@ def build_network(name: str, *, embedding_size: int, dropout: float = 0.0) -> "n
             return ResNet((32, 64, 128), (1, 2, 1), embedding_size, dropout)
         case "mobilefacenet":
             return MobileFaceNet(embedding_size, dropout)
-        case "iresnet18":
-            return IResNet((2, 2, 2, 2), embedding_size, dropout)
-        case "iresnet50":
-            return IResNet((3, 4, 14, 3), embedding_size, dropout)
+        case "mobilefacenet_wide":
+            return MobileFaceNet(embedding_size, dropout, scale=2)
+        case "iresnet18" | "iresnet34" | "iresnet50" | "iresnet100":
+            return iresnet.IResNet(iresnet.BLOCKS[name], embedding_size, dropout)
+        case "inception_resnet_v1":
+            return InceptionResNetV1(embedding_size, dropout)
+        case "vit_t" | "vit_s" | "vit_b":
+            return vit.VisionTransformer(*vit.SIZES[name], embedding_size, dropout)
+        case "ghostfacenet":
+            return GhostFaceNet(1, embedding_size, dropout)
+        case "ghostfacenet_s2":
+            return GhostFaceNet(2, embedding_size, dropout)
+        case "edgeface_xs" | "edgeface_s":
+            return edgeface.EdgeFace(edgeface.SIZES[name], embedding_size, dropout)
     raise TrainingError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+BLOCKS = {
+    "iresnet18": (2, 2, 2, 2),
+    "iresnet34": (3, 4, 6, 3),
+    "iresnet50": (3, 4, 14, 3),
+    "iresnet100": (3, 13, 30, 3),
+}
+
 
 class IResNet(nn.Module):
     """Improved residual blocks (Duta et al., ICPR 2020): BatchNorm leads, PReLU, no last ReLU.
 
-    `blocks` are the numbers of blocks at 56, 28, 14 and 7 pixels: (2, 2, 2, 2) is IResNet-18,
-    (3, 4, 14, 3) IResNet-50. `(N, 3, 112, 112)` → `(N, embedding_size)`.
+    `blocks` are the numbers of blocks at 56, 28, 14 and 7 pixels, as in `BLOCKS`.
+    `(N, 3, 112, 112)` → `(N, embedding_size)`.
     """
 
     def __init__(self, blocks: Sequence[int], embedding_size: int, dropout: float):

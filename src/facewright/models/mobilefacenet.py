@@ -1,27 +1,40 @@
 """MobileFaceNet (Chen et al., CCBR 2018, table 1): a million parameters, depthwise convolutions.
 
-Cheap on phones; slower than the small dense network on a CPU with matrix units.
+Cheap on phones; slower than the small dense network on a CPU with matrix units. InsightFace trains
+a variant whose maps between the bottlenecks are twice as wide (`arcface_torch`: `mbf`, 0.45 G
+multiply-adds); `models.insightface` renames the weights of either.
 """
 
 from torch import Tensor, nn
 
-# expansion t, channels c, repeats n, first stride s: the bottleneck rows of the paper's table
-BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+# Channels inside (the paper's t × channels before), channels c, repeats n, first stride s: the
+# bottleneck rows of the paper's table.
+BOTTLENECKS = (
+    (128, 64, 5, 2),
+    (256, 128, 1, 2),
+    (256, 128, 6, 1),
+    (512, 128, 1, 2),
+    (256, 128, 2, 1),
+)
 
 
 class MobileFaceNet(nn.Module):
-    """`(N, 3, 112, 112)` → `(N, embedding_size)`; the paper's embedding has 128 values."""
+    """`(N, 3, 112, 112)` → `(N, embedding_size)`; the paper's embedding has 128 values.
 
-    def __init__(self, embedding_size: int, dropout: float):
+    `scale` widens the maps, not the insides of the bottlenecks: 1 is the paper's network, 2
+    InsightFace's. There the second convolution has two channels in each of its 64 groups.
+    """
+
+    def __init__(self, embedding_size: int, dropout: float, *, scale: int = 1):
         super().__init__()
-        self.stem = nn.Sequential(_layer(3, 64, stride=2), _layer(64, 64, groups=64))
+        before = 64 * scale
+        self.stem = nn.Sequential(_layer(3, before, stride=2), _layer(before, before, groups=64))
         bottlenecks: list[nn.Module] = []
-        before = 64
-        for expansion, width, repeats, first in BOTTLENECKS:
+        for inside, width, repeats, first in BOTTLENECKS:
             for repeat in range(repeats):
                 stride = first if repeat == 0 else 1
-                bottlenecks.append(Bottleneck(before, width, stride, expansion))
-                before = width
+                bottlenecks.append(Bottleneck(before, inside, width * scale, stride))
+                before = width * scale
         self.bottlenecks = nn.Sequential(*bottlenecks)
         self.widen = _layer(before, 512, size=1)
         # The paper's global depthwise convolution: each place of the 7×7 map has a weight.
@@ -43,9 +56,8 @@ class MobileFaceNet(nn.Module):
 class Bottleneck(nn.Module):
     """Inverted residual of MobileNetV2: widen, depthwise, narrow without activation."""
 
-    def __init__(self, before: int, width: int, stride: int, expansion: int):
+    def __init__(self, before: int, inside: int, width: int, stride: int):
         super().__init__()
-        inside = before * expansion
         self.body = nn.Sequential(
             _layer(before, inside, size=1),
             _layer(inside, inside, stride=stride, groups=inside),
