@@ -16,15 +16,6 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Margin = Annotated[float, Field(ge=0, lt=1.6)]  # a cosine, or radians
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
-Network = Literal[
-    "resnet_small",
-    "resnet_tiny",
-    "mobilefacenet",
-    "iresnet18",
-    "iresnet34",
-    "iresnet50",
-    "iresnet100",
-]
 
 
 def _within(least: float, most: float) -> AfterValidator:
@@ -37,6 +28,27 @@ def _within(least: float, most: float) -> AfterValidator:
         return values
 
     return AfterValidator(check)
+
+
+# Written out: importing them would make every stage depend on the networks.
+Network = Literal[
+    "resnet_small",
+    "resnet_tiny",
+    "mobilefacenet",
+    "mobilefacenet_wide",
+    "iresnet18",
+    "iresnet34",
+    "iresnet50",
+    "iresnet100",
+    "inception_resnet_v1",
+    "vit_t",
+    "vit_s",
+    "vit_b",
+    "ghostfacenet",
+    "ghostfacenet_s2",
+    "edgeface_xs",
+    "edgeface_s",
+]
 
 
 class Section(BaseModel):
@@ -359,7 +371,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _keys(section: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known at `loc`, where a union is told apart by the `name` of its members."""
+    """The keys that are known at `loc`; members of a union are told apart by their `name`."""
     place: Any = section
     for part in loc:
         if members := get_args(place):

@@ -1,11 +1,13 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from facewright import params
 from facewright.errors import ParamsError
+from facewright.models import NETWORKS
+from facewright.models.heads import HEADS
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "docs" / "recipes").glob("*.yaml"))]
@@ -51,7 +53,13 @@ def test_every_key_of_params_has_a_comment() -> None:
         ("train", "epochs", "three", r"train\.epochs: .*integer, got 'three'"),
         ("train", "epochs", 2.5, r"train\.epochs: .*integer.*2\.5"),
         ("train", "epochs", 0, r"train\.epochs: .*greater than or equal to 1, got 0"),
-        ("train", "head", "arcfase", r"train\.head: .*'arcface'.*got 'arcfase'"),
+        (
+            "train",
+            "head",
+            {"name": "arcfase"},
+            r"train\.head: .*'arcface'.*got {'name': 'arcfase'}",
+        ),
+        ("train", "head", {"name": "normface", "scael": 1.0}, r"head\.normface\.scael.*'scale'"),
         ("train", "augmentation", {"flip": 0.5}, r"train\.augmentation\.rotation: missing"),
         ("compile", "targets", ["86"], r"compile\.targets\.0: .*pattern"),
         ("evaluate", "far_targets", [], r"evaluate\.far_targets: .*at least 1"),
@@ -117,3 +125,13 @@ def test_json_keeps_the_types(folder: Path) -> None:
         assert params.from_json(section, loaded.model_dump_json()) == loaded
     with pytest.raises(ParamsError, match="not JSON"):
         params.from_json(params.Train, "{")
+
+
+def test_networks_and_heads_are_those_that_there_are() -> None:
+    assert get_args(params.Network) == NETWORKS
+    members = get_args(get_args(params.Head)[0])
+    options = {
+        get_args(member.model_fields["name"].annotation)[0]: set(member.model_fields) - {"name"}
+        for member in members
+    }
+    assert options == {name: set(keys) for name, keys in HEADS.items()}

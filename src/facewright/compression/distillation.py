@@ -72,7 +72,9 @@ def distill(
     since = {"loss": 0.0, "cosine": 0.0, "steps": 0, "crops": 0}
     begin = clock = time.monotonic()
     batches = progress(read_ahead(crops, plan), total=plan.steps, label="distill steps")
-    for step, images, _ in batches:
+    waits = 0.0
+    for step, images, waited in batches:
+        waits += waited
         generator = torch.Generator().manual_seed(seed_of(seed, "changes", step.number))
         changes = draw_changes(len(step.crops), augmentation, generator)
         inputs = apply_changes(images.to(device), changes)
@@ -129,9 +131,11 @@ def distill(
         parameter.grad = None
     return Trained(
         network=trained,
+        crops=crops,
         history=history,
         seconds=seconds,
         images_per_second=plan.count * plan.epochs / seconds,
+        waited=waits / seconds,
     )
 
 

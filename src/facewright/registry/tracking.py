@@ -4,12 +4,13 @@ A training that asks for it is kept on disk too while it runs (see `spool`): a s
 at its start, in its middle or at its end stops nothing, and is told of the run later.
 """
 
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facewright.errors import FacewrightError, RegistryError, StorageError
 from facewright.files import storage_errors
@@ -30,6 +31,10 @@ from facewright.registry.server import (
     tracking_uri,
 )
 from facewright.registry.spool import SPOOL, Record, begin, waiting
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["RECOGNIZER_TAG", "Tracked", "connect", "shown_uri", "sync", "track", "tracking_uri"]
 
@@ -127,6 +132,16 @@ class Tracked:
         if not self.away:
             with self._noticing(f"tag {key} cannot be set"):
                 self.client.set_tag(self.run_id, key, value[:TAG_LENGTH])
+
+    def picture(self, pixels: "npt.NDArray[np.uint8]", name: str) -> None:
+        """Keep `(H, W, 3) uint8, RGB` as the PNG file `name`."""
+        from PIL import Image
+
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / name
+            with storage_errors(path):
+                Image.fromarray(pixels).save(path)
+            self.file(path)
 
     def file(self, path: Path, folder: str = "") -> None:
         """Keep a file, such as a picture, in `folder` of the run; a later one of that name wins."""

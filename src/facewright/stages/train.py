@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from PIL import Image
 
 from facewright.datasets.crops import Crops
 from facewright.files import code_digest, values_digest, whole_directory, write_json
@@ -44,24 +44,28 @@ def run(*, align: Path, output: Path, params: Train) -> None:
         start = _start(params, Path(scratch))
         tags = {} if start is None else {START_TAG: read_card(start).weights_sha256}
         of_result = {key: value for key, value in values.items() if key not in NOT_OF_THE_RESULT}
+        values_of_fit = {key: value for key, value in values.items() if key != "log_samples"} | {
+            "start": None if start is None else load_network(start).state_dict(),
+            "resume": None if params.resume is None else Path(params.resume),
+        }
         train = partial(
             fit,
             crops,
-            **{key: value for key, value in values.items() if key != "log_samples"}
-            | {"start": None if start is None else load_network(start).state_dict()}
-            | {"resume": None if params.resume is None else Path(params.resume)},
+            **values_of_fit,
             checkpoint_dir=checkpoints,
             checkpoint_key=values_digest([of_result, tags, crops.digest, code]),
         )
         if not is_main_process():
             train(report=lambda metrics, step: None)
             return
-        with whole_directory(output) as folder:
-            with track("train", params=values, tags=tags, spool=True) as tracked:
-                if params.log_samples:
-                    _log_samples(tracked, crops, params, Path(scratch))
-                trained = train(report=tracked.report)
-                _write(folder, trained, crops, params, code, tracked)
+        with (
+            whole_directory(output) as folder,
+            track("train", params=values, tags=tags, spool=True) as tracked,
+        ):
+            if params.log_samples:
+                tracked.picture(_samples(crops, params), "augmentation.png")
+            trained = train(report=tracked.report)
+            _write(folder, trained, crops, params, code, tracked)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -72,19 +76,13 @@ def _start(params: Train, scratch: Path) -> Path | None:
     return fetch_recognizer(params.start, scratch / "start", name="teacher")
 
 
-def _log_samples(tracked: Tracked, crops: Crops, params: Train, scratch: Path) -> None:
+def _samples(crops: Crops, params: Train) -> npt.NDArray[np.uint8]:
     down, across = SHEET
     chosen = np.linspace(0, len(crops) - 1, down).astype(np.int64)
-    sheet = augmentation_sheet(
-        crops.batch(chosen),
-        params.augmentation.model_dump(),
-        seed=params.seed,
-        rows=down,
-        columns=across,
+    settings = params.augmentation.model_dump()
+    return augmentation_sheet(
+        crops.batch(chosen), settings, seed=params.seed, rows=down, columns=across
     )
-    path = scratch / "augmentation.png"
-    Image.fromarray(sheet).save(path)
-    tracked.file(path, "samples")
 
 
 def _write(

@@ -6,12 +6,12 @@ that a step compares with (PartialFC: An et al., CVPR 2022).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from facewright.models.heads import Head, TripletHead
+from facewright.models.heads import Head
 from facewright.training.batches import Pass, seed_of
 from facewright.training.distributed import Processes
 
@@ -37,6 +37,8 @@ class Classifier(nn.Module):
         """`build` makes the head of so many identities; `sampled` is the share of these that a
         step compares with, those of its own crops always among them."""
         super().__init__()
+        self._momenta: dict[str, Tensor] = {}
+        self._chosen = torch.empty(0, dtype=torch.int64)
         self._group, self._seed = group, seed
         edges = [round(identities * rank / group.count) for rank in range(group.count + 1)]
         self.first, self.last = edges[group.rank], edges[group.rank + 1]
@@ -50,20 +52,24 @@ class Classifier(nn.Module):
             self._wanted = max(1, round(sampled * (self.last - self.first)))
             self.head.weight.requires_grad = False
             self.active = nn.Parameter(self.head.weight[: self._wanted * self.head.sub_centres])
-            self._momenta: dict[str, Tensor] = {}
-            self._chosen = torch.empty(0, dtype=torch.int64)
 
     @torch.no_grad()
     def _draw_centres(self) -> None:
         """The same numbers for an identity wherever it lies."""
-        each = self.head.sub_centres
+        head = self._classes
+        each = head.sub_centres
         for block in range(self.first // BLOCK, -(-self.last // BLOCK)):
             draw = torch.Generator().manual_seed(seed_of(self._seed, "centres", block))
-            rows = self.head.new_centres(BLOCK, generator=draw)
+            rows = head.new_centres(BLOCK, generator=draw)
             begin = block * BLOCK
             low, high = max(self.first, begin), min(self.last, begin + BLOCK)
             here = slice((low - self.first) * each, (high - self.first) * each)
-            self.head.weight[here] = rows[(low - begin) * each : (high - begin) * each]
+            head.weight[here] = rows[(low - begin) * each : (high - begin) * each]
+
+    @property
+    def _classes(self) -> Head:
+        """The head, where it has centres."""
+        return cast(Head, self.head)
 
     @property
     def rows(self) -> slice:
@@ -90,12 +96,12 @@ class Classifier(nn.Module):
             loss: Tensor = head(embeddings, labels)
             return loss
         everything = group.gather(embeddings.float(), one.sizes)
-        if isinstance(head, TripletHead):
+        if not isinstance(head, Head):  # triplets: whole on every process
             return self._shared(head(everything, labels))
         head.observe(everything)
         logits = head.logits(everything, self._local(labels), self.active)
         with torch.autocast(logits.device.type, enabled=False):
-            entropy: Tensor = _CrossEntropy.apply(
+            entropy: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
                 logits, self._local(labels), head.label_smoothing, self._columns, group
             )
             return entropy + self._shared(head.regularizer(everything))
@@ -132,7 +138,7 @@ class Classifier(nn.Module):
         self._columns = int(self._group.total(wanted))
         rows = self._rows()
         # A parameter of its own for each step, since the number of rows is not always the same.
-        before, self.active = self.active, nn.Parameter(self.head.weight[rows])
+        before, self.active = self.active, nn.Parameter(self._classes.weight[rows])
         for group in optimizer.param_groups:
             group["params"] = [self.active if p is before else p for p in group["params"]]
         state = optimizer.state.pop(before, {})
@@ -146,15 +152,15 @@ class Classifier(nn.Module):
         if self.active is None:
             return
         rows = self._rows()
-        self.head.weight[rows] = self.active
+        self._classes.weight[rows] = self.active
         for name, values in optimizer.state[self.active].items():
             if torch.is_tensor(values) and values.shape == self.active.shape:
                 if name not in self._momenta:
-                    self._momenta[name] = torch.zeros_like(self.head.weight)
+                    self._momenta[name] = torch.zeros_like(self._classes.weight)
                 self._momenta[name][rows] = values
 
     def _rows(self) -> Tensor:
-        each = self.head.sub_centres
+        each = self._classes.sub_centres
         within = torch.arange(each, device=self._chosen.device)
         return (self._chosen[:, None] * each + within).flatten()
 
@@ -162,11 +168,11 @@ class Classifier(nn.Module):
         """What a checkpoint holds: `rows.…` is of the identities here, the rest of all."""
         if not self.trained:
             return {}
-        moved = {"rows.weight": self.head.weight.detach()}
-        moved |= {f"all.{name}": value for name, value in self.head.named_buffers()}
+        moved = {"rows.weight": self._classes.weight.detach()}
+        moved |= {f"all.{name}": value for name, value in self._classes.named_buffers()}
         known = self._momenta if self.active is not None else {}
         for name, value in {**optimizer.state[self.trained[0]], **known}.items():
-            if value.shape == self.head.weight.shape:
+            if value.shape == self._classes.weight.shape:
                 moved[f"rows.optimizer.{name}"] = value
             elif value.ndim == 0:
                 moved[f"all.optimizer.{name}"] = value
@@ -177,12 +183,12 @@ class Classifier(nn.Module):
         """Put `state` back, whatever number of processes wrote it."""
         if not self.trained:
             return
-        buffers = dict(self.head.named_buffers())
+        buffers = dict(self._classes.named_buffers())
         for name, value in state.items():
             kind, _, rest = name.partition(".")
-            value = value.to(self.head.weight.device)
+            value = value.to(self._classes.weight.device)
             if rest == "weight":
-                self.head.weight.copy_(value)
+                self._classes.weight.copy_(value)
             elif not rest.startswith("optimizer."):
                 buffers[rest].copy_(value)
             elif self.active is not None and kind == "rows":
@@ -194,7 +200,7 @@ class Classifier(nn.Module):
         """`(identities · sub_centres, E)` on the CPU of the first process; None where none are."""
         if not isinstance(self.head, Head):
             return None
-        parts = self._group.every(self.head.weight.detach().cpu())
+        parts = self._group.every(self._classes.weight.detach().cpu())
         return torch.cat(parts)
 
 
@@ -221,7 +227,8 @@ class _CrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(share, column, here)
         ctx.smoothing, ctx.columns = smoothing, columns
         log_sum = total.log() + top.squeeze(1)
-        return (log_sum - (1 - smoothing) * own - smoothing / columns * every).mean()
+        losses: Tensor = log_sum - (1 - smoothing) * own - smoothing / columns * every
+        return losses.mean()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:

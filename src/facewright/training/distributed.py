@@ -50,7 +50,7 @@ class Processes:
         """
         if self.count == 1:
             return rows
-        gathered: Tensor = _Gather.apply(rows, sizes, self)
+        gathered: Tensor = _Gather.apply(rows, sizes, self)  # type: ignore[no-untyped-call]
         return gathered
 
     def reduce(self, values: Tensor, how: str = "sum") -> Tensor:

@@ -188,7 +188,9 @@ def build_learner(
     averaged = None
     if average:
         averaged = AveragedModel(
-            module, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True
+            module,
+            multi_avg_fn=get_ema_multi_avg_fn(average),  # type: ignore[no-untyped-call]
+            use_buffers=True,
         )
     loss_scale = FIRST_LOSS_SCALE if precision == "fp16" else 1.0
     return Learner(module, classifier, optimizer(moved), averaged, loss_scale)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,14 @@ class Trained:
     """A trained network, on the CPU, in evaluation mode, and how it went."""
 
     network: nn.Module
-    centres: torch.Tensor | None  # (identities · sub_centres, E) of the head, on the first process
     crops: CropSource  # those that were trained on
     history: list[dict[str, float]]  # one row per report: step, epoch and the reported metrics
     seconds: float  # all runs together if it was cut off and went on
     images_per_second: float  # mean over all of it
     waited: float  # share of the time that was spent waiting for crops
-    resumed: list[int]  # the steps after which it went on after being cut off
-    chosen_epoch: int | None  # the one whose weights these are, where epochs were compared
+    resumed: list[int] = field(default_factory=list)  # the steps after which it went on
+    chosen_epoch: int | None = None  # whose weights these are, where epochs were compared
+    centres: torch.Tensor | None = None  # (identities · sub_centres, E) of a head that has them
 
 
 def fit(

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_the_rows_of_any_number_of_processes_come_back_for_any_other(tmp_path: P
     loaded = Checkpoint(path, 1, tuple(names))
     for count in (1, 2, 5, 23):
         cuts = [round(23 * rank / count) for rank in range(count + 1)]
-        for first, last in zip(cuts, cuts[1:], strict=False):
+        for first, last in pairwise(cuts):
             back = loaded.head(slice(first, last))
             assert torch.equal(back["rows.weight"], whole[first:last])
             assert back["all.steps"] == 7
@@ -157,7 +158,7 @@ def test_a_named_one_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         named_checkpoint(path, about=ABOUT | {"network": "iresnet50"})
     with pytest.raises(TrainingError, match="identities is 3, not 4"):
         named_checkpoint(path, about=ABOUT | {"identities": 4})
-    with pytest.raises(TrainingError, match="no checkpoint .*step-9"):
+    with pytest.raises(TrainingError, match=r"no checkpoint .*step-9"):
         named_checkpoint(tmp_path / "step-9.checkpoint", about=ABOUT)
     (path / "state.pt").write_bytes(b"")
     with pytest.raises(TrainingError, match="damaged"):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from facewright.training import loop
+from facewright.training import learner
 
 from .faces import train_without_batchnorm, without_batchnorm
 
@@ -24,8 +24,8 @@ import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from faces import train_without_batchnorm, without_batchnorm
-from facewright.training import loop
-loop.build_network = without_batchnorm
+from facewright.training import learner
+learner.build_network = without_batchnorm
 seen = train_without_batchnorm(Path(sys.argv[3]))
 with open(sys.argv[2], "w") as file:
     json.dump(seen, file)
@@ -54,7 +54,7 @@ def test_two_processes_learn_what_one_does_and_one_goes_on_for_them(
     outputs = [tmp_path / "0.json", tmp_path / "1.json"]
     checkpoints = tmp_path / "checkpoints"
     workers = [start(rank, port, output, checkpoints) for rank, output in enumerate(outputs)]
-    monkeypatch.setattr(loop, "build_network", without_batchnorm)
+    monkeypatch.setattr(learner, "build_network", without_batchnorm)
     try:
         one = train_without_batchnorm(None)
         for worker in workers:
@@ -65,7 +65,7 @@ def test_two_processes_learn_what_one_does_and_one_goes_on_for_them(
             worker.kill()
     first, second = (json.loads(output.read_text()) for output in outputs)
     assert one["losses"][-1] < one["losses"][0]
-    for key in ("losses", "norms", "weights"):
+    for key in ("losses", "norms", "weights", "centres"):
         assert first[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)
         assert first[key] == second[key]
     assert first["reports"] == one["reports"]
@@ -74,5 +74,5 @@ def test_two_processes_learn_what_one_does_and_one_goes_on_for_them(
     # The last checkpoint of the two lies one step before the end, amid a row of the history.
     alone = train_without_batchnorm(checkpoints)
     assert alone["reports"] == one["reports"]
-    for key in ("losses", "norms", "weights"):
+    for key in ("losses", "norms", "weights", "centres"):
         assert alone[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)

@@ -10,7 +10,6 @@ import torch
 
 from facewright.errors import TrainingError
 from facewright.training import Trained, fit, learner
-
 from facewright.training.augmentation import NAMES
 from facewright.training.checkpoint import last_checkpoint
 from facewright.training.learner import embedding_layers
