@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from facewright.datasets.crops import Crops
@@ -17,14 +16,12 @@ from facewright.models.weights import load_network, save_network
 from facewright.params import Train
 from facewright.progress import say
 from facewright.registry.fetching import fetch_recognizer
-from facewright.registry.tracking import RECOGNIZER_TAG, Tracked, track
+from facewright.registry.tracking import RECOGNIZER_TAG, RESUMED_TAG, START_TAG, Tracked, track
 from facewright.training import Trained, fit, is_main_process
 from facewright.training.augmentation import augmentation_sheet
 from facewright.training.noise import label_noise_table
 
-START_TAG = "facewright.start_digest"  # weights_sha256 of the recognizer that it started from
-RESUMED_TAG = "facewright.resumed_after"  # steps
-SHEET = (6, 8)  # faces down, and across with the original in front
+SHEET = {"rows": 6, "columns": 8}
 NOT_OF_THE_RESULT = {"resume", "readers", "checkpoint_every", "checkpoints", "log_samples"}
 
 
@@ -63,7 +60,9 @@ def run(*, align: Path, output: Path, params: Train) -> None:
             track("train", params=values, tags=tags, spool=True) as tracked,
         ):
             if params.log_samples:
-                tracked.picture(_samples(crops, params), "augmentation.png")
+                faces = crops.batch(np.linspace(0, len(crops) - 1, SHEET["rows"]).astype(np.int64))
+                sheet = augmentation_sheet(faces, values["augmentation"], seed=params.seed, **SHEET)
+                tracked.picture(sheet, "augmentation.png")
             trained = train(report=tracked.report)
             _write(folder, trained, crops, params, code, tracked)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -74,15 +73,6 @@ def _start(params: Train, scratch: Path) -> Path | None:
     if params.start is None or not params.start.startswith("models:"):
         return None if params.start is None else Path(params.start)
     return fetch_recognizer(params.start, scratch / "start", name="teacher")
-
-
-def _samples(crops: Crops, params: Train) -> npt.NDArray[np.uint8]:
-    down, across = SHEET
-    chosen = np.linspace(0, len(crops) - 1, down).astype(np.int64)
-    settings = params.augmentation.model_dump()
-    return augmentation_sheet(
-        crops.batch(chosen), settings, seed=params.seed, rows=down, columns=across
-    )
 
 
 def _write(

@@ -221,15 +221,15 @@ def test_the_same_inputs_give_the_same_bytes(artifacts: Path) -> None:
             assert file.read_bytes() == data, file
 
 
-def test_an_unreachable_server_stops_training_with_nothing_half_written(
+def test_an_unreachable_server_stops_the_gate_with_nothing_half_written(
     artifacts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    before = (artifacts / "train" / "teacher" / "model.safetensors").read_bytes()
-    assert cli.main(["run", "train"]) == 2
+    before = (artifacts / "gate" / "decision.json").read_bytes()
+    assert cli.main(["run", "gate"]) == 2
     assert "http://127.0.0.1:9" in capsys.readouterr().err.splitlines()[-1]
-    assert (artifacts / "train" / "teacher" / "model.safetensors").read_bytes() == before
-    assert not list(artifacts.glob(".train.partial"))
+    assert (artifacts / "gate" / "decision.json").read_bytes() == before
+    assert not list(artifacts.glob(".gate.partial"))
 
 
 @pytest.fixture
