@@ -25,6 +25,14 @@ def check_values(
     """
     if absent := [name for name in (*text, *whole) if name not in table.columns]:
         raise DatasetError(f"{path} lacks {', '.join(absent)}: import or pull it again")
+    for name in table.columns:
+        if isinstance(table[name].dtype, pd.StringDtype):
+            try:
+                pa.array(table[name]).validate(full=True)
+            except pa.ArrowException as error:  # Parquet's text is bytes that nobody has checked
+                raise DatasetError(
+                    f"{path}: its column {name!r} is damaged ({error}): import or pull it again"
+                ) from error
     for name in text:
         _require(_is_text(table[name]), table[name], path=path, what="text")
     for name in whole:

@@ -73,7 +73,7 @@ def _table_holds(file: Path, person: Person) -> bool:
                     return True
             elif _are_theirs(filter(None, pc.unique(column).to_pylist()), person):
                 return True
-    except pa.ArrowException:  # half written: who made it will say so
+    except (pa.ArrowException, ValueError):  # half written or damaged: who made it will say so
         pass
     return False
 
