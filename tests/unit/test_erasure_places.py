@@ -1,5 +1,6 @@
 """Where a person was left behind: outputs that DVC does not know, lists that git does not know."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -187,6 +188,27 @@ def test_what_validate_wrote_goes_though_dvc_did_not_run_it(here: Path, tracked:
     lines = not_reached(root)
     assert f"{mine}, which holds or names them: remove it by hand" in lines
     assert not [line for line in lines if "artifacts/validate" in line]
+
+
+def test_dvcs_copies_of_an_output_that_names_them_go_whatever_it_was_made_from(here: Path) -> None:
+    """Nothing in dvc.lock leads from the person to it."""
+    root = project(here / "p" / "root")
+    replace(root, people(f"{ADA} {BO}"))
+    (root / "seed").write_text("Somebody\nAda Ünal\n")
+    for name in ("listed", "tools"):
+        command = f"mkdir -p artifacts/{name} && cp seed artifacts/{name}/{name}.txt"
+        stage = {"cmd": command, "deps": ["seed"], "outs": [f"artifacts/{name}"]}
+        stages = {name: stage}
+        (root / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+        with contextlib.chdir(root), Repo() as dvc:
+            dvc.reproduce()
+        (root / "seed").write_text("Somebody\n")
+    add(root)
+    commit(root)
+    assert holding("Ada Ünal".encode(), root / ".dvc" / "cache")
+    erase(ADA, data=root / "data", yes=True, purge=True)
+    assert not holding("Ada Ünal".encode(), root / ".dvc" / "cache")
+    assert [path.name for path in (root / "artifacts").glob("*/")] == ["tools"]
 
 
 def test_what_holds_others_only_stays(here: Path) -> None:
