@@ -1,6 +1,7 @@
 """Identities as names: which are only labels, and when two spell the same person."""
 
 import unicodedata
+from collections.abc import Iterable
 
 
 def is_label(identity: str) -> bool:
@@ -25,6 +26,34 @@ def comparable(name: str) -> str:
     folded = _unmarked(unicodedata.normalize("NFKD", name)).casefold()
     words = "".join(c if c.isalnum() or _is_mark(c) else " " for c in folded).split()
     return " ".join(word for word in words if any(map(str.isalnum, word)))
+
+
+def tell_apart(stated: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
+    """Whose a label is that stands in several datasets: (dataset, label) → one of the datasets.
+
+    Args:
+        stated: dataset, identity and the person's name if one is known, in the order of datasets.
+
+    The person is that of the first dataset that has the label with the same name (compared as
+    `comparable` does); without a name it is the dataset's own. Labels that are one person wherever
+    they stand, and names, are left out.
+    """
+    labels: dict[str, dict[str, dict[str, None]]] = {}  # label → dataset → names
+    for dataset, identity, person in stated:
+        if is_label(identity):
+            named = labels.setdefault(identity, {}).setdefault(dataset, {})
+            if name := comparable(person):
+                named[name] = None
+    whose = {}
+    for label, datasets in labels.items():
+        first: dict[str, str] = {}
+        theirs = {
+            dataset: first.setdefault(min(named), dataset) if len(named) == 1 else dataset
+            for dataset, named in datasets.items()
+        }
+        if len(set(theirs.values())) > 1:
+            whose |= {(dataset, label): owner for dataset, owner in theirs.items()}
+    return whose
 
 
 def _unmarked(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from facewright.datasets.names import comparable, is_label
+from facewright.datasets.names import comparable, is_label, tell_apart
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,19 @@ def test_points_that_most_writing_leaves_out_are_left_out() -> None:
 
 def test_a_mark_alone_is_no_word() -> None:
     assert comparable("❤️ Ann") == "ann"
+
+
+def test_labels_are_told_apart_by_the_names_of_their_people() -> None:
+    stated = [
+        *(("a", "01", "Ann"), ("b", "01", "ANN"), ("c", "01", ""), ("d", "01", "Bo")),
+        *(("a", "02", "Cy"), ("b", "02", "cy")),  # one person
+        *(("a", "03", ""), ("b", "03", "")),  # nobody knows: two
+        *(("a", "04", "Di"), ("a", "04", "Ed"), ("b", "04", "Di")),  # of two names, so of none
+        *(("a", "Ann", ""), ("b", "Ann", "")),  # a name is one person
+        ("a", "05", "Ann"),
+    ]
+    assert tell_apart(stated) == {
+        **{("a", "01"): "a", ("b", "01"): "a", ("c", "01"): "c", ("d", "01"): "d"},
+        **{("a", "03"): "a", ("b", "03"): "b"},
+        **{("a", "04"): "a", ("b", "04"): "b"},
+    }

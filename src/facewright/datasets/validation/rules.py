@@ -95,8 +95,8 @@ def cleaning_rule() -> Rule:
 def copy_rules() -> list[Rule]:
     """Rules on one photo beside the others of its set."""
     return [
-        Rule("label_conflict", "names", "Identities that claim the same bytes.", high=1),
-        Rule("duplicate", "earlier_copies", "Copies before it, same identity.", high=0),
+        Rule("label_conflict", "names", "People that claim the same bytes.", high=1),
+        Rule("duplicate", "earlier_copies", "Copies before it, same person.", high=0),
     ]
 
 
