@@ -144,8 +144,8 @@ def _erase(options: argparse.Namespace) -> None:
 
 
 def _tell(dataset: "Dataset") -> None:
-    people = dataset.manifest["identity"].nunique()
-    print(f"{dataset.root}: {len(dataset.manifest)} images of {people} identities")
+    images, identities = dataset.counts()
+    print(f"{dataset.root}: {images} images of {identities} identities")
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -12,16 +12,15 @@ from pandas.api.types import is_integer_dtype
 
 from facewright.datasets.form import (
     MANIFEST,
-    PAIR_COLUMNS,
     Dataset,
+    DatasetCard,
     DatasetWriter,
-    check_identity,
-    check_labels,
     check_output,
     joined_card,
     open_dataset,
 )
-from facewright.datasets.names import tell_apart
+from facewright.datasets.names import check_identity, tell_apart
+from facewright.datasets.pairs import PAIR_COLUMNS, check_labels
 from facewright.datasets.readers.annotations import PhotoNames, read_photo_names
 from facewright.datasets.readers.lfw import read_people
 from facewright.datasets.readers.text import csv_rows
@@ -91,7 +90,7 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
         for name, table, stream in zip(names, tables, images, strict=True):
             _copy(writer, table, stream, label=f"merge {name}")
         writer.finish(card, pairs=joined)
-    return open_dataset(output)
+    return Dataset(root=output, card=DatasetCard(**card))
 
 
 def _one_identity(pairs: pd.DataFrame, manifest: pd.DataFrame) -> "pd.Series[bool]":
@@ -101,7 +100,7 @@ def _one_identity(pairs: pd.DataFrame, manifest: pd.DataFrame) -> "pd.Series[boo
 
 
 def _prefixed(names: list[str], datasets: list[Dataset]) -> Renames:
-    """New names for the labels that stand in several datasets and are not known to be one person."""
+    """New names for the labels that are several people in several datasets."""
     stated = [
         (name, *row)
         for name, dataset in zip(names, datasets, strict=True)
@@ -272,7 +271,7 @@ def subset_dataset(
         _copy(writer, table, read_images(root, rows), label=f"subset {root.name}")
         card = asdict(dataset.card) | {"name": output.resolve().name}
         writer.finish(card, pairs=pairs)
-    return open_dataset(output)
+    return Dataset(root=output, card=DatasetCard(**card))
 
 
 def _listed(manifest: pd.DataFrame, photos: PhotoNames) -> list[bool]:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from facewright.datasets.form import (
     Dataset,
+    DatasetCard,
     DatasetWriter,
-    check_labels,
     check_output,
-    open_dataset,
 )
 from facewright.datasets.images import image_size
+from facewright.datasets.pairs import check_labels
 from facewright.datasets.sources import Source, open_source
 from facewright.errors import DatasetError
 from facewright.files import file_digest, whole_directory
@@ -32,7 +32,7 @@ def import_dataset(
     consent: str | None = None,
     endpoint_url: str | None = None,
 ) -> Dataset:
-    """Write the dataset folder `output` from `source`, and open it.
+    """Write the dataset folder `output` from `source`.
 
     Args:
         source: what it is, is told by looking at it:
@@ -104,7 +104,7 @@ def import_dataset(
                 "consent": consent or opened.consent,
             }
             writer.finish(card, pairs=opened.pairs)
-    return open_dataset(output)
+    return Dataset(root=output, card=DatasetCard(**card))
 
 
 def _write(source: Source, writer: DatasetWriter, *, missing: set[str]) -> str:

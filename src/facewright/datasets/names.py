@@ -1,7 +1,13 @@
-"""Identities as names: which are only labels, and when two spell the same person."""
+"""Identities as names: which are only labels, when two spell the same person, which none can be."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
+
+from facewright.datasets.images import is_hidden
+from facewright.errors import DatasetError
+
+_NO_FOLDER = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 def is_label(identity: str) -> bool:
@@ -44,7 +50,7 @@ def tell_apart(stated: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], 
             named = labels.setdefault(identity, {}).setdefault(dataset, {})
             if name := comparable(person):
                 named[name] = None
-    whose = {}
+    whose: dict[tuple[str, str], str] = {}
     for label, datasets in labels.items():
         first: dict[str, str] = {}
         theirs = {
@@ -54,6 +60,14 @@ def tell_apart(stated: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], 
         if len(set(theirs.values())) > 1:
             whose |= {(dataset, label): owner for dataset, owner in theirs.items()}
     return whose
+
+
+def check_identity(identity: str, *, where: str) -> None:
+    """Refuse an identity that could be no folder's name, or one that no import looks into."""
+    if is_hidden(identity) or not identity.strip() or _NO_FOLDER.search(identity):
+        raise DatasetError(
+            f"{where}: {identity!r} can be no identity, since it can be no folder's name: rename it"
+        )
 
 
 def _unmarked(text: str) -> str:

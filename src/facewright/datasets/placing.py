@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from facewright.datasets.form import check_identity
 from facewright.datasets.images import is_hidden, is_image_name
+from facewright.datasets.names import check_identity
 from facewright.datasets.readers import Entry
 from facewright.datasets.readers.annotations import Landmarks, PhotoNames
 from facewright.datasets.readers.protocols import AGEDB, CFP, FLAT, cfp_id

@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from facewright.datasets.form import CARD, PAIR_COLUMNS
+from facewright.datasets.form import CARD
 from facewright.datasets.images import is_image_name
+from facewright.datasets.pairs import PAIR_COLUMNS
 from facewright.datasets.placing import Photo, Placing, Wanted
 from facewright.datasets.readers import Entry, listing, readable, s3
 from facewright.datasets.readers.annotations import read_landmarks, read_names, read_photo_names

@@ -85,7 +85,7 @@ def test_a_number_to_rename_to_is_that_of_the_lines_dataset(tmp_path: Path, one:
     three = dataset(tmp_path / "three", people("Cy"))
     file = rename(tmp_path / "r.csv", "three,Cy,0007")
     roots = [one.root, two.root, three.root]
-    with pytest.raises(DatasetError, match="line 2: '0007' is a number .* one-0007, two-0007"):
+    with pytest.raises(DatasetError, match=r"line 2: '0007' is a number .* one-0007, two-0007"):
         merge_datasets(tmp_path / "no", roots, rename=file)
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from facewright.datasets.names import comparable, is_label, tell_apart
+from facewright.datasets.names import check_identity, comparable, is_label, tell_apart
+from facewright.errors import DatasetError
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,10 @@ def test_labels_are_told_apart_by_the_names_of_their_people() -> None:
         **{("a", "03"): "a", ("b", "03"): "b"},
         **{("a", "04"): "a", ("b", "04"): "b"},
     }
+
+
+@pytest.mark.parametrize("identity", ["", " ", ".", "..", "a/b", "a\\b", "a\0b", "a\nb", "\x7f"])
+def test_an_identity_that_is_no_folder_is_refused(identity: str) -> None:
+    with pytest.raises(DatasetError, match=r"^there: .* can be no identity"):
+        check_identity(identity, where="there")
+    check_identity("Zoë_Ω 7.", where="there")

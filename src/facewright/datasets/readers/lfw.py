@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from facewright.datasets.form import PAIR_COLUMNS, fold_of
+from facewright.datasets.pairs import PAIR_COLUMNS, fold_of
 from facewright.datasets.readers.annotations import without_suffix
 from facewright.datasets.readers.text import all_lines
 from facewright.errors import DatasetError

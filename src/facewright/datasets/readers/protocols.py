@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import PAIR_COLUMNS, fold_of
+from facewright.datasets.pairs import PAIR_COLUMNS, fold_of
 from facewright.datasets.readers.lfw import Pair, read_pairs
 from facewright.datasets.readers.text import all_lines
 from facewright.errors import DatasetError

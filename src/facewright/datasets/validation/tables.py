@@ -72,12 +72,12 @@ def _tell_apart(tables: list[pd.DataFrame]) -> None:
         rows = table[["dataset", "identity", "person_name"]].drop_duplicates()
         stated += rows.fillna({"person_name": ""}).itertuples(index=False, name=None)
     whose = tell_apart(stated)
-    for table in tables if whose else []:
-        dataset = str(table["dataset"].iat[0])
-        labels = {
-            label: f"{owner}/{label}" for (name, label), owner in whose.items() if name == dataset
-        }
-        table["identity"] = _each(table["identity"], lambda name: labels.get(name, name))
+    owners: dict[str, dict[str, str]] = {}  # dataset → label → name
+    for (dataset, label), owner in whose.items():
+        owners.setdefault(dataset, {})[label] = f"{owner}/{label}"
+    for table in tables:
+        if labels := owners.get(str(table["dataset"].iat[0])):
+            table["identity"] = table["identity"].map(labels).fillna(table["identity"])
 
 
 def nameless(table: pd.DataFrame) -> set[str]:
@@ -128,9 +128,10 @@ def contained(table: pd.DataFrame) -> list[tuple[str, str, int, int]]:
         return []
     sizes = photos.groupby("dataset")["sha256"].nunique()
     counts = both.groupby(["dataset", "dataset_other"], sort=True).size()
+    rows = zip(*counts.index.to_frame().to_numpy().T, counts.tolist(), strict=True)
     return [
-        (name, other, int(count), int(sizes[name]))
-        for (name, other), count in counts.items()
+        (str(name), str(other), count, int(sizes[name]))
+        for name, other, count in rows
         if count > MOST * sizes[name]
     ]
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from facewright.datasets.decisions import CLEANING
-from facewright.datasets.form import PAIR_COLUMNS, Dataset, check_pairs, find_datasets
+from facewright.datasets.form import Dataset, find_datasets
+from facewright.datasets.pairs import PAIR_COLUMNS, check_pairs
 from facewright.datasets.validation.cleaning import Decisions, apply_decisions, read_cleaning
 from facewright.datasets.validation.copies import Copies, find_copies
 from facewright.datasets.validation.data_docs import make_portable, write_index
