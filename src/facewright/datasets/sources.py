@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -57,6 +57,7 @@ class _Found:
 
     name: str
     entries: Generator[Entry]
+    again: Callable[[], Iterable[Entry]] = tuple  # where a folder's name may be an identity
     file: Path | None = None
     pairs: pd.DataFrame | None = None
     near: Path | None = None  # where files about the photos may lie
@@ -91,9 +92,10 @@ def open_source(
         else:
             found = _local(Path(source), choosing=images is not None)
         stack.enter_context(closing(found.entries))
+        folder = found.near if found.near == Path(source) else None
         wanted = Wanted(
             people=frozenset(read_people(people)) if people else None,
-            images=read_photo_names(images) if images else None,
+            images=read_photo_names(images, below=folder) if images else None,
         )
         entries, near = _vggface2(found)
         if table := names or _names_near(near):
@@ -102,7 +104,12 @@ def open_source(
             wanted = replace(
                 wanted, landmarks=read_landmarks(points), landmarks_asked=landmarks is not None
             )
-        placing = Placing(found.name, wanted=wanted, flat=protocol is not None and protocol.flat)
+        placing = Placing(
+            found.name,
+            wanted=wanted,
+            flat=protocol is not None and protocol.flat,
+            again=found.again,
+        )
         photos = placing.photos(entries)
         if found.remote:
             photos = stack.enter_context(closing(_read_ahead(photos)))
@@ -123,27 +130,29 @@ def _local(path: Path, *, choosing: bool) -> _Found:
         raise DatasetError(f"{path} does not exist: check the path")
     name = path.resolve().name
     if path.is_dir():
-        return _Found(name, _folder(path, choosing=choosing), near=path)
+        read = _folder(path, choosing=choosing)
+        return _Found(name, read(), again=read, near=path)
     return replace(_file(path, name=name), near=path.parent)
 
 
-def _folder(path: Path, *, choosing: bool) -> Generator[Entry]:
+def _folder(path: Path, *, choosing: bool) -> Callable[[], Generator[Entry]]:
+    """What reads the folder."""
     if any(path.glob("*.rec")):
         from facewright.datasets.readers.insightface import read_records
 
-        return read_records(path)
+        return partial(read_records, path)
     if (path / CARD).is_file():
         raise DatasetError(
             f"{path} is a dataset already: use it as it is, or import its folder {path / 'shards'}"
         )
     if shards := find_shards(path):
-        return read_shards(shards, source=path.resolve().name)
+        return partial(read_shards, shards, source=path.resolve().name)
     if not choosing and (path / "train").is_dir() and (path / "test").is_dir():
         raise DatasetError(
             f"{path} holds train/ and test/: import {path / 'train'} or {path / 'test'}, or name "
             "the list of one with --images"
         )
-    return read_folder(path)
+    return partial(read_folder, path)
 
 
 def _file(path: Path, *, name: str) -> _Found:
@@ -160,11 +169,12 @@ def _file(path: Path, *, name: str) -> _Found:
     if kind.endswith(listing.SUFFIXES):
         return _Found(name, listing.read_list(path))
     if path.parent.name == "shards" and (path.parent.parent / CARD).is_file():
-        return _Found(name, read_shards([path], source=path.name), file=path)  # one of our own
+        read = partial(read_shards, [path], source=path.name)  # one of our own
+        return _Found(name, read(), again=read, file=path)
     entries = read_archive(path)
-    if _is_zip(path):
-        return _Found(name, entries, file=path)
-    return _Found(name, read_samples(entries, source=path.name), file=path)
+    if not _is_zip(path):
+        entries = read_samples(entries, source=path.name)
+    return _Found(name, entries, again=partial(read_archive, path), file=path)
 
 
 def _is_zip(path: Path) -> bool:
@@ -180,7 +190,8 @@ def _bucket(url: str, stack: ExitStack, *, endpoint_url: str | None) -> _Found:
             "into a folder here, and import that"
         )
     if not bucket.prefix.lower().endswith((*ARCHIVES, *listing.SUFFIXES, ".bin")):
-        return _Found(bucket.url, s3.read_bucket(bucket), remote=True)
+        again = partial(s3.read_bucket, bucket)
+        return _Found(bucket.url, again(), again=again, remote=True)
     folder = stack.enter_context(TemporaryDirectory(prefix="facewright-"))
     file = s3.download(bucket, Path(folder))
     if file.name.lower().endswith(listing.SUFFIXES):

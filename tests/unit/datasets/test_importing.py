@@ -139,6 +139,14 @@ def test_linked_folders_are_refused_and_linked_files_read(tmp_path: Path) -> Non
     assert "'loop' is a link" in refused(source, tmp_path / "out")
 
 
+def test_a_folder_with_a_backslash_in_its_name_is_named(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", {"A\\B/1.jpg": jpeg(1)})
+    said = refused(source, tmp_path / "out")
+    assert repr("A\\B/1.jpg") in said
+    assert "rename it" in said
+    assert "archive" not in said
+
+
 def test_links_that_lead_in_circles_are_refused(tmp_path: Path) -> None:
     source = folder(tmp_path / "in")
     (source / "陳" / "a.jpg").symlink_to("b.jpg")
