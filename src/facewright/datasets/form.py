@@ -56,6 +56,7 @@ RESERVED = frozenset(
         *("width", "height", "origin", "dataset", "status", "reason"),
         *("own_id", "stated_identity", "person_name", "only_labels", "cleaned"),
         *("names", "earlier_copies", "identity_in_verify", "content_in_verify", "near_in_verify"),
+        *("times_median", "main_source_share"),
         *("decodable", "animated", "side", "aspect", "sharpness", "brightness", "colour"),
         *("hashed", "hash", "score", "quality", "box", "photo_sha256"),
     )
@@ -261,8 +262,7 @@ class DatasetWriter:
         self._columns: dict[str, list[Any]] = {}
         self._kinds: dict[str, str] = {}  # by column
         self._rows = 0
-        # Rows set aside, so that the memory holds no more of them at any size; the ids alone are
-        # looked at together in the end.
+        # Rows set aside: no more are in memory at any size, but in the end for a while all ids.
         self._parts: list[Path] = []
         self._identity = ""  # of the last row,
         self._origins: dict[str, object] = {}  # and by id where its images came from

@@ -14,6 +14,7 @@ from facewright.datasets.form import Dataset
 from facewright.datasets.names import comparable, is_label, tell_apart
 from facewright.datasets.validation.copies import Copies
 from facewright.datasets.validation.measuring import MEASURES
+from facewright.datasets.validation.rules import SOME
 
 OK, REJECTED = "ok", "rejected"
 MOST = 0.5  # share of a dataset's photos that another one may have before that is said
@@ -27,6 +28,8 @@ HELD = [  # columns of ours; a manifest that brings such a one loses it
     "identity_in_verify",
     "content_in_verify",
     "near_in_verify",
+    "times_median",
+    "main_source_share",
     "cleaned",
     "status",
     "reason",
@@ -154,19 +157,25 @@ def count_overlap(
 
 
 def identity_table(train: pd.DataFrame) -> pd.DataFrame:
-    """A row per identity that verification does not hold: identity, images, usable, source_share.
+    """A row per identity that verification does not hold: identity, images, and what rules ask for.
 
-    usable: photos that no rule rejects; source_share: the largest share of them with one value of
-    `source`, among those that have a source; missing where none has.
+    usable: photos that no rule rejects; times_median: the same ÷ the median of the identities that
+    have two or more; source_share: the largest share of them with one value of `source`, among
+    those that have a source, missing where none has; main_source_share: the same, missing for fewer
+    than `SOME` of them, and where the whole set has but one source.
     """
     allowed = train.loc[train["identity_in_verify"] == 0, ["identity", "status"]]
     by_name = allowed.assign(usable=allowed["status"] == OK).groupby("identity", sort=True)
     table = by_name.agg(images=("status", "size"), usable=("usable", "sum")).reset_index()
-    table["source_share"] = np.nan
+    table["times_median"] = table["usable"] / table.loc[table["usable"] > 1, "usable"].median()
+    table["source_share"] = table["main_source_share"] = np.nan
     if "source" in train:
         usable = train.loc[train["status"] == OK, ["identity", "source"]].dropna()
         counts = usable.groupby(["identity", "source"]).size().groupby("identity")
         table["source_share"] = table["identity"].map(counts.max() / counts.sum())
+        if usable["source"].nunique() > 1:
+            enough = table["identity"].map(counts.sum()) >= SOME
+            table["main_source_share"] = table["source_share"].where(enough)
     return table
 
 
