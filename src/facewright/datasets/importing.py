@@ -41,8 +41,9 @@ def import_dataset(
             WebDataset shards, one tar or a folder of them;
             InsightFace's folder with a `.rec`, or a `.bin` with pairs;
             a list of photos, `.parquet`, `.csv` or `.tsv` (see `readers.listing`);
-            `s3://bucket/prefix` with folders of identities below the prefix, and of the files above
-            an archive, a tar of WebDataset, a `.bin` or a list, each by its whole name;
+            `s3://bucket/prefix` with folders of identities or WebDataset shards below the prefix,
+            and of the files above an archive, a tar of WebDataset, a `.bin` or a list, each by its
+            whole name;
             `sample:train` or `sample:verify`.
         output: the dataset's folder; a dataset that is there is replaced.
         pairs: a verification protocol (see `readers.protocols`): the set becomes a verification

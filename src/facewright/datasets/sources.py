@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +23,12 @@ from facewright.datasets.readers.archives import read_archive
 from facewright.datasets.readers.folder import read_folder
 from facewright.datasets.readers.lfw import read_people
 from facewright.datasets.readers.protocols import read_protocol
-from facewright.datasets.readers.webdataset import find_shards, read_samples, read_shards
+from facewright.datasets.readers.webdataset import (
+    find_shards,
+    read_samples,
+    read_shards,
+    shards_among,
+)
 from facewright.errors import DatasetError
 from facewright.progress import say
 from facewright.workers import usable_cores
@@ -191,13 +196,32 @@ def _bucket(url: str, stack: ExitStack, *, endpoint_url: str | None) -> _Found:
         )
     if not bucket.prefix.lower().endswith((*ARCHIVES, *listing.SUFFIXES, ".bin")):
         again = partial(s3.read_bucket, bucket)
+        if names := shards_among(entry.name for entry in again()):
+            read = partial(_bucket_shards, bucket, names, _temporary(stack))
+            return _Found(bucket.url, read(), again=read)
         return _Found(bucket.url, again(), again=again, remote=True)
-    folder = stack.enter_context(TemporaryDirectory(prefix="facewright-"))
-    file = s3.download(bucket, Path(folder))
+    file = s3.download(bucket, _temporary(stack))
     if file.name.lower().endswith(listing.SUFFIXES):
         entries = listing.read_list(file, find=partial(s3.object_entry, bucket))
         return _Found(bucket.url, entries, remote=True)
     return _file(file, name=bucket.url)
+
+
+def _bucket_shards(bucket: s3.Bucket, names: Sequence[str], folder: Path) -> Generator[Entry]:
+    """What the shards `names` below the prefix hold; one at a time lies in `folder`."""
+
+    def files() -> Iterator[Path]:
+        for name in names:
+            prefix = f"{bucket.prefix}/{name}".lstrip("/")
+            file = s3.download(replace(bucket, prefix=prefix), folder)
+            yield file
+            file.unlink()
+
+    return read_shards(files(), source=bucket.url)
+
+
+def _temporary(stack: ExitStack) -> Path:
+    return Path(stack.enter_context(TemporaryDirectory(prefix="facewright-")))
 
 
 def _sample(half: str) -> _Found:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from facewright.datasets.images import is_image_name
+from facewright.datasets.images import is_hidden, is_image_name
 from facewright.datasets.readers import Entry
 from facewright.datasets.readers.annotations import parse_points
 from facewright.datasets.readers.archives import read_archive
@@ -36,6 +36,17 @@ def find_shards(folder: Path) -> list[Path]:
     if any(path.is_dir() or is_image_name(path.name) for path in found):
         return []
     return [path for path in found if path.name.lower().endswith(SHARDS)]
+
+
+def shards_among(names: Iterable[str]) -> list[str]:
+    """The tars among these names, if none of them lies in a folder or is an image; else none."""
+    found = []
+    for name in names:
+        if "/" in name or is_image_name(name):
+            return []
+        if name.lower().endswith(SHARDS) and not is_hidden(name):
+            found.append(name)
+    return found
 
 
 def read_shards(shards: Iterable[Path], *, source: str) -> Generator[Entry]:
