@@ -1,7 +1,7 @@
-"""What the columns of a dataset's tables hold: checked when read, of one kind when written."""
+"""A dataset's tables and what their columns hold: checked when read, of one kind when written."""
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,30 @@ import pyarrow as pa
 from facewright.errors import DatasetError
 
 LARGEST = 2**62  # bytes: more than any file has
+
+
+class Unread:
+    """A field of a dataclass with a `root`: a table, read when it is first asked for.
+
+    One that is given to the class is that one (see descriptor-typed fields of dataclasses).
+    """
+
+    def __init__(self, read: Callable[[Path], Any]) -> None:
+        self._read = read
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return None  # the default
+        values = vars(instance)
+        if values[self._name] is None:
+            values[self._name] = self._read(instance.root)
+        return values[self._name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self._name] = value
 
 
 def check_values(
