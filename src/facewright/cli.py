@@ -144,6 +144,9 @@ def _erase(options: argparse.Namespace) -> None:
 
 
 def _tell(dataset: "Dataset") -> None:
+    from facewright.datasets.receipts import tell_if_erased
+
+    tell_if_erased(dataset)
     images, identities = dataset.counts()
     print(f"{dataset.root}: {images} images of {identities} identities")
 

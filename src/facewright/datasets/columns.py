@@ -9,10 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import yaml
 
 from facewright.errors import DatasetError
 
 LARGEST = 2**62  # bytes: more than any file has
+DAMAGE = (  # what yaml, pyarrow and pandas raise at files that were damaged
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,  # pyarrow's own errors, too
+    yaml.YAMLError,
+)
 
 
 class Unread:

@@ -36,7 +36,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from facewright.datasets.columns import Unread, check_values, stored
+from facewright.datasets.columns import DAMAGE, Unread, check_values, stored
 from facewright.datasets.pairs import PAIR_COLUMNS, check_pairs
 from facewright.datasets.tars import end_of_tar, member_header, member_name, shard_path
 from facewright.errors import DatasetError
@@ -146,7 +146,7 @@ def _unreadable(root: Path) -> Iterator[None]:
             f"{root} is not a dataset ({Path(error.filename or CARD).name} is missing): "
             f"write it with `facewright dataset import SOURCE {root}`"
         ) from error
-    except (yaml.YAMLError, OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+    except DAMAGE as error:
         raise DatasetError(f"{root} cannot be read ({error}): import it again") from error
 
 

@@ -62,10 +62,11 @@ def tell_if_erased(dataset: Dataset) -> None:
     Receipts are looked for in `docs/erasures` of every folder above it, and of the present one.
     Photos are known by their bytes, and the line names nobody.
     """
-    held = dataset.manifest["sha256"]
     for folder in dict.fromkeys((*dataset.root.resolve().parents, Path.cwd())):
         try:
             for path, receipt in _receipts(folder / RECEIPTS):
+                # The manifest is read only where there are receipts.
+                held = dataset.manifest["sha256"]
                 if count := int(held.isin(receipt.get("photos_sha256", [])).sum()):
                     say(
                         f"{dataset.root} holds {count} photos that were taken out on request, see "
