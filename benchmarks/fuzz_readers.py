@@ -3,7 +3,8 @@
 Each input is a small valid file in which bits are flipped, pieces cut, doubled or moved, numbers
 replaced by those at which arithmetic breaks, and lengths changed. Whatever a reader does with it
 other than entries or a DatasetError is a crash, and so are more than TIME_LIMIT seconds and more
-than MEMORY bytes. The same seed gives the same inputs.
+than MEMORY bytes. Where a library of C parses (Parquet, pixels) it does so in a process of its
+own, whose death is a crash of that input. The same seed gives the same inputs.
 
     python -m benchmarks.fuzz_readers [--inputs 100000] [--seed 0]
 
@@ -16,222 +17,91 @@ import gzip
 import io
 import json
 import lzma
-import pickle
+import multiprocessing
 import random
 import resource
+import shutil
 import signal
 import struct
 import sys
-import tarfile
 import tempfile
 import time
 import traceback
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from facewright.datasets.images import image_size
+from benchmarks import fuzz_files
+from benchmarks.fuzz_files import MAGIC, Files
+from facewright.datasets.checking import verify_datasets
+from facewright.datasets.form import open_dataset, read_bytes
+from facewright.datasets.images import decode_rgb, image_size
 from facewright.datasets.readers import Entry
 from facewright.datasets.readers.archives import read_archive
 from facewright.datasets.readers.insightface import read_pickled_pairs, read_records
+from facewright.datasets.readers.listing import read_list
 from facewright.datasets.readers.webdataset import read_samples
+from facewright.datasets.validation.measuring import quiet_opencv
 from facewright.errors import DatasetError
 from facewright.progress import progress
 
-MAGIC = struct.pack("<I", 0xCED7230A)
 TIME_LIMIT = 5.0  # seconds for one input of some kilobytes
+SILENCE = 60.0  # seconds after which a process of its own is taken to hang, its start included
 MEMORY = 1 << 30  # bytes of address space beyond what the program has when it starts
-
-Files = dict[str, bytes]  # name → content
-
-# ---- valid files -------------------------------------------------------------------------------
-
-
-def jpeg(number: int, *, side: int = 112, size: int = 60) -> bytes:
-    """The head of a JPEG of side × side px, then `size` bytes that depend on `number`."""
-    frame = struct.pack(">HBHHB", 8, 8, side, side, 0)
-    return b"\xff\xd8\xff\xc0" + frame + random.Random(number).randbytes(size)
-
-
-def record(labels: Sequence[float], key: int, content: bytes, *, scalar: bool = False) -> bytes:
-    """A record as MXNet's `recordio.pack` makes it; `scalar` keeps one label in the header."""
-    if scalar:
-        return struct.pack("<IfQQ", 0, labels[0], key, 0) + content
-    head = struct.pack("<IfQQ", len(labels), 0.0, key, 0)
-    return head + struct.pack(f"<{len(labels)}f", *labels) + content
-
-
-def framed(payload: bytes) -> bytes:
-    """A record as dmlc-core's `RecordIOWriter` writes it: cut where MAGIC stands at a word."""
-    words = range(0, len(payload) - 3, 4)
-    cuts = [at for at in words if payload[at : at + 4] == MAGIC] if MAGIC in payload else []
-    out, start, part = [], 0, b""
-    for place, at in enumerate([*cuts, len(payload)]):
-        kind = 0 if not cuts else 1 if place == 0 else 2 if place < len(cuts) else 3
-        part = payload[start:at]
-        out.append(MAGIC + struct.pack("<I", kind << 29 | len(part)) + part)
-        start = at + 4
-    return b"".join(out) + bytes(-len(part) % 4)
-
-
-def packed(records: Iterator[tuple[int, bytes]] | Sequence[tuple[int, bytes]]) -> Files:
-    """`train.rec` and `train.idx` with these (key, record)."""
-    rec, idx = io.BytesIO(), io.BytesIO()
-    for key, payload in records:
-        idx.write(b"%d\t%d\n" % (key, rec.tell()))
-        rec.write(framed(payload))
-    return {"train.rec": rec.getvalue(), "train.idx": idx.getvalue()}
-
-
-def record_set(
-    identities: Sequence[Sequence[bytes]],
-    *,
-    header: bool = True,
-    stated: bool = True,
-    two_labels: bool = True,
-) -> Files:
-    """`train.rec` and `train.idx` with the images of each identity, in InsightFace's order.
-
-    With `header`: images from key 1, then the header with key 0, then the identities' records;
-    else images only, from key 0. With `stated`, `property` too.
-    """
-    records: list[tuple[int, bytes]] = []
-    ranges = []
-    key = int(header)
-    for label, images in enumerate(identities):
-        ranges.append((key, key + len(images)))
-        for image in images:
-            labels = [label, 1] if two_labels else [label]
-            records.append((key, record(labels, key, image, scalar=not two_labels)))
-            key += 1
-    if header:
-        records.append((0, record((key, key + len(ranges)), 0, b"")))
-        records += [(key + k, record(ends, key + k, b"")) for k, ends in enumerate(ranges)]
-    files = packed(records)
-    return files | ({"property": b"%d,112,112" % len(identities)} if stated else {})
-
-
-def python2(images: Sequence[bytes], labels: Sequence[bool], *, protocol: int) -> bytes:
-    """(images, labels) as Python 2's pickle writes it, where a string is bytes."""
-    if protocol == 0:
-        strings = [b"S'%s'\np0\na" % _escaped(image) for image in images]
-        bools = [b"I0%d\na" % label for label in labels]
-        return b"((lp1\n" + b"".join(strings) + b"(lp2\n" + b"".join(bools) + b"tp3\n."
-    strings = [b"T" + struct.pack("<i", len(image)) + image + b"q\1" for image in images]
-    bools = [b"\x88" if label else b"\x89" for label in labels]
-    lists = [b"]q\0(" + b"".join(items) + b"e" for items in (strings, bools)]
-    return b"\x80\2" + lists[0] + lists[1] + b"\x86q\2."
-
-
-def _escaped(data: bytes) -> bytes:
-    plain = set(range(32, 127)) - set(b"\\'")
-    return "".join(chr(c) if c in plain else f"\\x{c:02x}" for c in data).encode()
-
-
-def _records() -> list[Files]:
-    people = [[jpeg(10 * k + n) for n in range(3)] for k in range(4)]
-    people[1][1] = jpeg(0)[:12] + MAGIC + jpeg(5) + MAGIC * 2
-    sets = [
-        record_set(people),
-        record_set(people, header=False, two_labels=False),
-        record_set(people, stated=False, two_labels=False),
-    ]
-    return [*sets, {"train.rec": sets[0]["train.rec"]}]
-
-
-def _bins() -> list[Files]:
-    images = [jpeg(number % 7) for number in range(12)]
-    labels = [number % 3 > 0 for number in range(6)]
-    arrays = [np.frombuffer(image, np.uint8).reshape(-1, 1) for image in images]
-    values = [(images, labels), (arrays, [np.bool_(label) for label in labels])]
-    pickles = [pickle.dumps(value, protocol) for value in values for protocol in range(6)]
-    pickles += [python2(images, labels, protocol=protocol) for protocol in (0, 2)]
-    return [{"lfw.bin": data} for data in pickles]
-
-
-def _tars() -> list[Files]:
-    found = []
-    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w", format=form) as tar:
-            for number in range(6):
-                name = f"Person {number // 3}/{'long ' * (40 * (number == 4))}{number} é.jpg"
-                member = tarfile.TarInfo(name)
-                member.size = len(jpeg(number))
-                tar.addfile(member, io.BytesIO(jpeg(number)))
-        found.append({"a.tar": out.getvalue()})
-    return found
-
-
-def _samples() -> list[Files]:
-    """Shards of WebDataset, with a file of each kind beside the photos."""
-    members = [("0.cls", b"Bo"), ("0.jpg", jpeg(0, size=120)), ("1.jpg", jpeg(1, size=120))]
-    points = [float(number) for number in range(10)]
-    said = {"identity": 7, "person": "Ann", "source": "film", "landmarks": points}
-    members += [
-        ("1.json", json.dumps(said).encode()),
-        ("A/2.jpg", jpeg(2, size=120)),
-        ("A/2.txt", b"text"),
-    ]
-    members += [("A/3.jpg", jpeg(3, size=120)), ("A/3.json", b'{"label": 1}')]
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, data in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return [{"a.tar": out.getvalue()}]
-
-
-def _pictures() -> list[Files]:
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    found = []
-    for suffix in (".jpg", ".png", ".webp", ".bmp", ".tiff"):
-        data = cv2.imencode(suffix, pixels)[1].tobytes()
-        found.append({f"a{suffix}": data})
-    return found
-
-
-def _zips() -> list[Files]:
-    found = []
-    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w", method) as archive:
-            for number in range(6):
-                archive.writestr(f"Person {number // 3}/{number} é.jpg", jpeg(number))
-        found.append({"a.zip": out.getvalue()})
-    return found
-
 
 # ---- readers -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A reader, valid files for it, and the compressors that go round them."""
+    """A reader, valid files for it, which of them are damaged, and what is packed round them."""
 
     files: list[Files]
     read: Callable[[Path], Iterator[Entry]]
     packers: tuple[Callable[[bytes], bytes], ...] = ()
+    damaged: tuple[str, ...] = ()  # names of files; any where there is none
+    start: str = ""  # the file to read among several; else their folder
+    apart: bool = False  # in a process of its own
+    weight: int = 4  # its part of all inputs
+
+    def write(self, root: Path, files: Files) -> Path:
+        """Write them into the new folder `root`; returns what is to be read."""
+        for name, data in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(data)
+        return root / (self.start or ("" if len(files) > 1 else next(iter(files))))
 
 
 def readers() -> dict[str, Reader]:
-    """By name."""
+    """By name; most inputs go to what parses bytes by itself: records, pickles, archives."""
+    records, tars, pictures = fuzz_files.records(), fuzz_files.tars(), fuzz_files.pictures()
+    indexed = [files for files in records if "train.idx" in files]
+    index, table = ("train.idx", "property"), ("list.parquet",)
+    form = ("dataset.yaml", "manifest.parquet", "pairs.parquet", "shards/00000.tar")
     return {
-        "rec": Reader(_records(), read_records),
-        "bin": Reader(_bins(), _pickled),
-        "tar": Reader(_tars(), read_archive),
-        "tar.gz": Reader(_tars(), read_archive, (gzip.compress,)),
-        "tar.bz2, tar.xz": Reader(_tars(), read_archive, (bz2.compress, lzma.compress)),
-        "zip": Reader(_zips(), read_archive),
-        "WebDataset": Reader(_samples(), _sampled),
-        "size of an image": Reader(_pictures(), _measured),
+        "rec": Reader(records, read_records, damaged=("train.rec",), weight=14),
+        "idx": Reader(indexed, read_records, damaged=index, weight=8),
+        "bin": Reader(fuzz_files.bins(), _pickled, weight=14),
+        "tar": Reader(tars, read_archive, weight=12),
+        "tar.gz": Reader(tars, read_archive, (gzip.compress,), weight=8),
+        "tar.bz2, tar.xz": Reader(tars, read_archive, (bz2.compress, lzma.compress), weight=8),
+        "zip": Reader(fuzz_files.zips(), read_archive, weight=14),
+        "WebDataset": Reader(fuzz_files.samples(), _sampled),
+        "Parquet list": Reader(
+            fuzz_files.lists(), read_list, damaged=table, start=table[0], apart=True, weight=5
+        ),
+        "dataset": Reader(fuzz_files.datasets(), _opened, damaged=form, apart=True, weight=5),
+        "size of an image": Reader(pictures, _measured),
+        "pixels of an image": Reader(pictures, _decoded, apart=True),
     }
+
+
+def shares(known: dict[str, Reader], inputs: int) -> dict[str, int]:
+    """How many inputs each reader gets; rounded up, so that they are never fewer in all."""
+    total = sum(reader.weight for reader in known.values())
+    return {name: -(-inputs * reader.weight // total) for name, reader in known.items()}
 
 
 def _pickled(path: Path) -> Iterator[Entry]:
@@ -256,6 +126,25 @@ def _measured(path: Path) -> Iterator[Entry]:
     assert isinstance(width, int), "a size is no number"
     if not width * height:
         raise DatasetError("it has no size")
+    yield Entry(path.name, len(data), lambda: data)
+
+
+def _opened(path: Path) -> Iterator[Entry]:
+    """Our own form: what is not as the manifest says is a fault in a line, and no entry."""
+    dataset = open_dataset(path)
+    if faults := verify_datasets(path):
+        raise DatasetError(faults[0])
+    for row in dataset.manifest.itertuples():
+        data = read_bytes(path, shard=row.shard, offset=row.offset, length=row.length)
+        yield Entry(f"{row.Index}.jpg", row.length, lambda data=data: data)
+
+
+def _decoded(path: Path) -> Iterator[Entry]:
+    data = path.read_bytes()
+    with quiet_opencv():
+        pixels = decode_rgb(data)
+    assert pixels.ndim == 3, "no picture"
+    assert pixels.shape[2] == 3, "no colours"
     yield Entry(path.name, len(data), lambda: data)
 
 
@@ -358,38 +247,77 @@ def case(name: str, reader: Reader, number: int, *, seed: int) -> Files:
     if rng.random() < 0.5:
         files = {file: pack(data) for file, data in files.items()}
         pack = bytes
-    chosen = rng.choice(sorted(files))
+    chosen = rng.choice([file for file in sorted(files) if file in (reader.damaged or files)])
     files[chosen] = mutated(files[chosen], rng)
     return {file: pack(data) for file, data in files.items()}
 
 
-def fuzz(name: str, reader: Reader, numbers: Iterator[int] | range, *, seed: int) -> Outcome:
+def fuzz(name: str, reader: Reader, numbers: range, *, seed: int) -> Outcome:
     """Give the reader these inputs; each crash is told on standard error."""
     outcome = Outcome()
+    results = (_apart if reader.apart else _here)(name, reader, numbers, seed)
+    for kind, seconds in progress(results, total=len(numbers), label=f"fuzz {name}"):
+        setattr(outcome, kind, getattr(outcome, kind) + 1)
+        outcome.slowest_s = max(outcome.slowest_s, seconds)
+    return outcome
+
+
+def _here(name: str, reader: Reader, numbers: range, seed: int) -> Iterator[tuple[str, float]]:
+    """For each input what became of it (a field of Outcome), and in how many seconds."""
     with tempfile.TemporaryDirectory() as folder:
         for number in numbers:
             root = Path(folder) / "x"
-            root.mkdir()
-            files = case(name, reader, number, seed=seed)
-            for file, data in files.items():
-                (root / file).write_bytes(data)
-            path = root if len(files) > 1 else root / next(iter(files))
+            path = reader.write(root, case(name, reader, number, seed=seed))
             start = time.monotonic()
             try:
                 with time_limit(TIME_LIMIT), redirect_stderr(io.StringIO()):
                     _read(reader, path)
-                outcome.accepted += 1
+                kind = "accepted"
             except DatasetError:
-                outcome.refused += 1
+                kind = "refused"
             except (Exception, TooSlow):
-                outcome.crashes += 1
+                kind = "crashes"
                 print(f"CRASH {name} {number} (seed {seed})", file=sys.stderr)
                 traceback.print_exc()
-            outcome.slowest_s = max(outcome.slowest_s, time.monotonic() - start)
-            for file in files:
-                (root / file).unlink()
-            root.rmdir()
-    return outcome
+            yield kind, time.monotonic() - start
+            shutil.rmtree(root)
+
+
+def _apart(name: str, reader: Reader, numbers: range, seed: int) -> Iterator[tuple[str, float]]:
+    """The same in a process of its own, and in a new one after each that died or hung."""
+    context = multiprocessing.get_context("spawn")
+    while numbers:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(theirs, name, reader, numbers, seed))
+        process.start()
+        theirs.close()
+        try:
+            while numbers and ours.poll(SILENCE):
+                result: tuple[str, float] = ours.recv()
+                numbers = numbers[1:]
+                yield result
+        except EOFError:
+            pass
+        finally:
+            if numbers:
+                process.kill()
+            process.join()
+        if numbers:
+            died = f"it ended with {process.exitcode}"
+            print(f"CRASH {name} {numbers[0]} (seed {seed}): {died}", file=sys.stderr)
+            numbers = numbers[1:]
+            yield "crashes", 0.0
+
+
+def _child(results: Connection, name: str, reader: Reader, numbers: range, seed: int) -> None:
+    limited, most = resource.getrlimit(resource.RLIMIT_AS)
+    if limited != most:  # what libraries and their threads take once is no blow-up
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        with tempfile.TemporaryDirectory() as folder:
+            _read(reader, reader.write(Path(folder) / "x", reader.files[0]))
+        limit_memory()
+    for result in _here(name, reader, numbers, seed):
+        results.send(result)
 
 
 def _read(reader: Reader, path: Path) -> None:
@@ -398,6 +326,13 @@ def _read(reader: Reader, path: Path) -> None:
         assert entry.name[:1] != "/", "a name leads outside"
         if entry.size < MEMORY:
             assert len(entry.read()) == entry.size, "an entry has not the size that it states"
+
+
+def limit_memory() -> None:
+    """Let this process have no more than MEMORY bytes of address space beyond what it has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, most))
 
 
 @contextmanager
@@ -421,14 +356,13 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
+    known = readers()
+    limit_memory()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    outcomes, known = {}, readers()
-    for place, (name, reader) in enumerate(known.items()):
-        share = len(range(place, arguments.inputs, len(known)))
-        numbers = progress(range(share), total=share, label=f"fuzz {name}")
-        outcomes[name] = fuzz(name, reader, numbers, seed=arguments.seed)
+    outcomes = {
+        name: fuzz(name, known[name], range(share), seed=arguments.seed)
+        for name, share in shares(known, arguments.inputs).items()
+    }
     total = {key: sum(vars(outcome)[key] for outcome in outcomes.values()) for key in _COUNTS}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = {

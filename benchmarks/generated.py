@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.fuzz_readers import framed, record
+from benchmarks.fuzz_files import framed, record
 from facewright.datasets.perceptual import HASH_BYTES
 from facewright.progress import progress
 from facewright.workers import map_in_order, usable_cores, worker_pool
@@ -100,12 +100,13 @@ def _face(rng: np.random.Generator) -> bytes:
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
 
 
-def hashes(count: int) -> np.ndarray:
+def hashes(count: int) -> tuple[np.ndarray, np.ndarray]:
     """(count, HASH_BYTES) uint8, as alike as those of aligned faces; 2 % are near copies.
 
     Signs of normal numbers that lean to a common face and to each person's, and share ten moods
     (light, pose). Two photos differ in 120 of 256 bits, deviation 9.6; those of LFW's
-    aligned crops in 121, deviation 9.5.
+    aligned crops in 121, deviation 9.5. The second array has the rows that are copies, of the row
+    before each, with 0 to 44 bits flipped.
     """
     rng = np.random.default_rng(0)
     bits = 8 * HASH_BYTES
@@ -121,4 +122,37 @@ def hashes(count: int) -> np.ndarray:
         flipped = np.zeros(bits, np.uint8)
         flipped[rng.choice(bits, rng.integers(0, 45), replace=False)] = 1
         made[place] = made[place - 1] ^ np.packbits(flipped)
-    return made
+    return made, copies
+
+
+def some_of(rows: np.ndarray, copies: np.ndarray, *, count: int) -> np.ndarray:
+    """`count` places in `rows`, ascending: one half copies with what they copy, one at random.
+
+    Wherever a hash is among them, all rows that equal it are, so that they may be a few more.
+    """
+    rng = np.random.default_rng(1)
+    near = rng.permutation(copies)[: count // 4]
+    order = np.concatenate((near, near - 1, rng.permutation(len(rows))))
+    _, first = np.unique(order, return_index=True)
+    chosen = order[np.sort(first)[:count]]
+    _, same = np.unique(rows, axis=0, return_inverse=True)
+    return np.flatnonzero(np.isin(same, same[chosen]))
+
+
+def brute_force(rows: np.ndarray, *, radius: int) -> np.ndarray:
+    """(M, 2) int64: every pair within `radius` bits, sorted; each hash is compared with each.
+
+    As `near_pairs` has it, what equals an earlier hash is paired with the first such alone.
+    """
+    words = rows.view(np.uint64)
+    further = np.zeros(len(rows), bool)  # equal an earlier one
+    found = []
+    for i in range(len(rows)):
+        if not further[i]:
+            distance = np.bitwise_count(words[i] ^ words[i + 1 :]).sum(axis=1)
+            further[i + 1 :] |= distance == 0
+            near = np.flatnonzero(distance <= radius) + i + 1
+            found.append(np.stack((np.full(len(near), i), near), axis=1))
+    pairs = np.concatenate(found)
+    equal = (words[pairs[:, 0]] == words[pairs[:, 1]]).all(axis=1)
+    return pairs[equal | ~further[pairs[:, 1]]]

@@ -144,8 +144,11 @@ def _erase(options: argparse.Namespace) -> None:
 
 
 def _tell(dataset: "Dataset") -> None:
-    people = dataset.manifest["identity"].nunique()
-    print(f"{dataset.root}: {len(dataset.manifest)} images of {people} identities")
+    from facewright.datasets.receipts import tell_if_erased
+
+    tell_if_erased(dataset)
+    images, identities = dataset.counts()
+    print(f"{dataset.root}: {images} images of {identities} identities")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -199,11 +202,31 @@ def _parser() -> argparse.ArgumentParser:
         "or .bin, a .parquet, .csv or .tsv list, s3://bucket/prefix, sample:train, sample:verify",
     )
     imports.add_argument("output", type=Path, help="data/train/NAME or data/verify/NAME")
-    imports.add_argument("--pairs", type=Path, help="protocol; makes a verification set")
-    imports.add_argument("--people", type=Path, help="keep only the people that this file lists")
-    imports.add_argument("--images", type=Path, help="keep only the photos that this file lists")
-    imports.add_argument("--names", type=Path, help="names of identities that are numbers")
-    imports.add_argument("--landmarks", type=Path, help="five points per photo: none are searched")
+    imports.add_argument(
+        "--pairs",
+        type=Path,
+        help="pairs file or CFP's folder Protocol/Split/FP; makes a verification set",
+    )
+    imports.add_argument(
+        "--people", type=Path, help="keep only the people that this file lists, one a line"
+    )
+    imports.add_argument(
+        "--images",
+        type=Path,
+        help="keep only the photos that this file lists, one a line: IDENTITY/PHOTO, or the path "
+        "in the source, with a suffix or without",
+    )
+    imports.add_argument(
+        "--names",
+        type=Path,
+        help="names of identities that are numbers: lines NUMBER NAME, or identity_meta.csv",
+    )
+    imports.add_argument(
+        "--landmarks",
+        type=Path,
+        help="five points per photo, so that none are searched: lines PATH<tab>x y … (ten numbers, "
+        "tabs between), or VGGFace2's loose_landmark_….csv",
+    )
     imports.add_argument("--name", help="name of the dataset; else that of the output folder")
     imports.add_argument("--licence", help="licence of the images")
     imports.add_argument("--consent", help="basis on which these faces may be used")
@@ -235,7 +258,7 @@ def _add_dataset_actions(actions: Any) -> None:
     show = actions.add_parser(
         "show", help="a dataset's card and counts; for data/, a line for each"
     )
-    show.add_argument("folder", type=Path)
+    show.add_argument("folder", type=Path, help="a dataset, or a folder of datasets such as data/")
     show.set_defaults(command=_show)
 
     verify = actions.add_parser("verify", help="compare every byte with the manifest")
@@ -252,14 +275,20 @@ def _add_dataset_actions(actions: Any) -> None:
     export.set_defaults(command=_export)
 
     merge = actions.add_parser("merge", help="join datasets; people of one name are one person")
-    merge.add_argument("output", type=Path)
-    merge.add_argument("folders", type=Path, nargs="+", metavar="folder")
+    merge.add_argument("output", type=Path, help="the new dataset's folder, in none of the others")
+    merge.add_argument(
+        "folders", type=Path, nargs="+", metavar="folder", help="two or more datasets of one kind"
+    )
     merge.add_argument("--rename", type=Path, help="CSV file of identities: dataset,from,to")
     merge.set_defaults(command=_merge)
 
     subset = actions.add_parser("subset", help="write a part of a dataset, the same every time")
     subset.add_argument("folder", type=Path, help="the dataset")
-    subset.add_argument("output", type=Path)
+    subset.add_argument(
+        "output",
+        type=Path,
+        help="the part's folder; in data/train only where the whole is elsewhere",
+    )
     subset.add_argument("--people", type=Path, help="identities to keep, one a line")
     subset.add_argument("--images", type=Path, help="images to keep: ids or paths, one a line")
     subset.add_argument("--min-images", type=int, help="drop identities with fewer images")

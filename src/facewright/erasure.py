@@ -1,20 +1,16 @@
 """Take a person out of everything: datasets, DVC's copies, what was made from them; with a receipt.
 
-A receipt is a JSON file in `docs/erasures/`, to be committed with `data.dvc`: beside the data it
-could not name the data's new hash, and `artifacts/` is rebuilt by every run. It holds no name, only
-a salted scrypt hash of it (RFC 7914, n 2^14, r 8, p 1), by which whoever knows the name finds it.
-It is written before anything is changed, so that the same command completes what was killed.
+The receipt (see `datasets.receipts`) is written before anything is changed, so that the same
+command completes what was killed.
 """
 
 import difflib
-import hashlib
-import json
 import secrets
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from facewright.datasets.dvc_project import Project, open_project
 from facewright.datasets.elsewhere import find_elsewhere
@@ -31,14 +27,14 @@ from facewright.datasets.erasing import (
     rewrite_cleaning,
 )
 from facewright.datasets.form import Dataset, all_datasets
+from facewright.datasets.outputs import find_outputs, is_stage, stage_of
+from facewright.datasets.receipts import Receipt, earlier_receipt, name_hash, write_receipt
 from facewright.datasets.rewriting import check_whole, recover, remove_leftovers, rewrite_dataset
 from facewright.datasets.versions import Traces, find_traces, removable
 from facewright.errors import DatasetError, RegistryError
-from facewright.files import write_json
 from facewright.progress import progress, say
 from facewright.registry.descent import made_from, of_unknown_data, store_exists
 
-RECEIPTS = "docs/erasures"
 ARTIFACTS = "artifacts"
 ALWAYS_OUT_OF_REACH = (
     "git keeps the old commits of data.dvc; objects that were purged can no longer be pulled",
@@ -46,11 +42,12 @@ ALWAYS_OUT_OF_REACH = (
     "MLflow: registered versions, and the scores and reports of runs, which name images",
     "Kubeflow: its object store keeps what every run put out (datasets, crops, models), and its "
     "cache gives that to later runs: delete the runs and their objects there",
+    "photos of them that were encoded anew, cut or turned and stand under other names: only the "
+    "same bytes are found; proposals.csv and its pages, which validate makes, show near copies",
     "models that are deployed: what they learned stays until they are replaced",
 )
 NO_STORE = "no MLflow store was found: set MLFLOW_TRACKING_URI and run the same command again"
 ASSUMED = "made from a version that can no longer be read: assume that it held them"
-Receipt = dict[str, Any]
 
 
 def erase(
@@ -59,9 +56,9 @@ def erase(
     """Find a person in everything that `data` and its DVC project hold, and take them out.
 
     Without `yes` nothing is changed. With it, the datasets are rewritten, `dvc add` pins them, and
-    stage outputs that were made from the person are removed from the folder; with `purge` too,
-    DVC's copies of all this leave the cache and the default remote. Returns what was found and
-    done, as text.
+    stage outputs that hold the person, or were made from them, are removed from the folder; with
+    `purge` too, DVC's copies of all this leave the cache and the default remote. Returns what was
+    found and done, as text.
 
     Args:
         identity: a name, in any spelling that `names.comparable` takes for the same, or
@@ -83,7 +80,7 @@ def erase(
         )
         decisions = read_decisions(data, datasets=datasets)
         person = find_person(data, asked, datasets=datasets, decisions=decisions)
-        old = _earlier(data, asked)
+        old = earlier_receipt(data, asked)
         photos = set(old.get("photos_sha256", ()))
         for dataset in datasets:
             name = dataset_path(data, dataset)
@@ -96,8 +93,10 @@ def erase(
             traces = find_traces(project, person, decisions=decisions, holding=holding)
         person = replace(person, photos=person.photos | traces.photos)
         found = find_rows(data, person, datasets=datasets)
+        theirs = replace(person, photos=person.photos.union(*(one.photos for one in found)))
+        told_apart = _search_outputs(data, project, theirs, traces)
         objects = removable(project, traces, also=old.get("objects", ())) if project else set()
-        if not (found or objects or old):
+        if not (found or objects or old or traces.stages or told_apart):
             raise DatasetError(_nobody(identity, data, datasets))
         check_rest(found)
         if old and found and old["state"] == "done":
@@ -109,7 +108,8 @@ def erase(
             receipt["data_md5"]["before"] = project.pinned()
         _add_models(receipt, traces, tracked=project is not None)
         receipt["not_reached"] += find_elsewhere(data, person, datasets=datasets, found=found)
-        receipt["not_reached"] += _left(data, project, traces, receipt)
+        receipt["not_reached"] += [line for _, line in sorted(told_apart.items())]
+        receipt["not_reached"] += _left(data, project, traces, receipt, told=told_apart)
         sizes = _sizes(project, objects)
         told = _told(data, found, receipt, tracked=project is not None, sizes=sizes)
         there = any(sizes.values())
@@ -121,7 +121,7 @@ def erase(
         if there and not purge:
             receipt["not_reached"].append("DVC's copies: the same command with --purge")
         receipt["state"] = "begun"
-        path = _write(data, receipt)
+        path = write_receipt(data, receipt)
         remove_leftovers(data)
         # First what leads to the photos: their digests are in the receipt by now.
         rewrite_cleaning(decisions, lines)
@@ -129,11 +129,11 @@ def erase(
             rewrite_dataset(one)
         if project:
             receipt["data_md5"]["after"] = project.add()
-            _remove_outputs(project, traces)
-            if purge:
-                _purge(project, traces, receipt)
+        _remove_outputs(data.resolve().parent, traces)
+        if project and purge:
+            _purge(project, traces, receipt)
         receipt["state"] = "done"
-        _write(data, receipt)
+        write_receipt(data, receipt)
         told += _next(path, receipt, tracked=project is not None, left=there and not purge)
     return "\n".join(told)
 
@@ -146,11 +146,35 @@ def _sizes(project: Project | None, objects: set[str]) -> dict[str, dict[str, in
     return {name: project.sizes(odb, objects) for name, odb in places.items() if odb is not None}
 
 
-def _remove_outputs(project: Project, traces: Traces) -> None:
+def _search_outputs(
+    data: Path, project: Project | None, person: Person, traces: Traces
+) -> dict[Path, str]:
+    """Add to `traces` the stage outputs that are seen to hold the person.
+
+    Returns a line for each other folder in `artifacts/` that does.
+    """
+    held, crops = find_outputs(data.parent / ARTIFACTS, person)
+    traces.crops |= crops
+    locked = project.stages().values() if project else ()
+    outs = {path: oid for run in locked for path, oid in run.outs.items()}
+    others = {}
+    for folder in held:
+        output = f"{ARTIFACTS}/{stage_of(folder)}"
+        if output in outs or is_stage(folder):
+            traces.stages.add(output)
+            traces.unread_stages.discard(output)
+        else:
+            others[folder] = f"{folder.as_posix()}, which holds or names them: remove it by hand"
+        if project and output in outs:
+            traces.objects |= project.objects(outs[output])
+    return others
+
+
+def _remove_outputs(root: Path, traces: Traces) -> None:
     """Remove stage outputs that were made from the person; `dvc repro` makes them anew."""
     for output in sorted(traces.stages):
-        path = project.root / output
-        if not path.resolve().parent.is_relative_to(project.root):
+        path = root / output
+        if not path.resolve().parent.is_relative_to(root):
             continue
         # Beside an output may lie its checkpoints, and what a killed run left.
         for each in (path, *path.parent.glob(f".{path.name}.*")):
@@ -195,7 +219,7 @@ def _receipt(
     versions = old.get("data_md5", {})
     holding = {*versions.get("holding", ()), *traces.versions}
     return {
-        "person": {"salt": salt, "scrypt": _hash(asked, salt)},
+        "person": {"salt": salt, "scrypt": name_hash(asked, salt)},
         "date": old.get("date") or datetime.now(UTC).date().isoformat(),
         "datasets": old.get("datasets", {}) | datasets,
         "cleaning_rows": old.get("cleaning_rows", 0),
@@ -243,15 +267,33 @@ def _add_models(receipt: Receipt, traces: Traces, *, tracked: bool) -> None:
     receipt["retrain"] = retrain
 
 
-def _left(data: Path, project: Project | None, traces: Traces, receipt: Receipt) -> list[str]:
-    """What lies in this folder and was not touched."""
+def _left(
+    data: Path,
+    project: Project | None,
+    traces: Traces,
+    receipt: Receipt,
+    *,
+    told: Collection[Path],
+) -> list[str]:
+    """What lies in this folder and was not touched; of the folders `told` it was said already."""
     artifacts = data.parent / ARTIFACTS
+    folders = [
+        folder
+        for folder in sorted(artifacts.glob("*/"))
+        if folder not in told and f"{ARTIFACTS}/{stage_of(folder)}" not in traces.stages
+    ]
     if project is None:
         return [
-            f"{path.as_posix()}: without DVC nobody can tell from what it was made"
-            for path in sorted(artifacts.glob("*/"))
+            f"{folder.as_posix()}: without DVC nobody can tell from what it was made"
+            for folder in folders
         ]
     left = list(project.unreached)
+    if traces.strangers:
+        left.append(
+            "lists in DVC's cache or remote of folders that hold them too and may be another "
+            f"project's, since no version of {data.as_posix()} in git has a dataset in common "
+            f"with them: {', '.join(traces.strangers)}"
+        )
     unread = receipt["data_md5"]["unread"]
     if unread:
         left.append(
@@ -261,8 +303,8 @@ def _left(data: Path, project: Project | None, traces: Traces, receipt: Receipt)
     left += [f"{output}, {ASSUMED}" for output in sorted(traces.unread_stages)]
     left += [f"{file}: what DVC tracks there was not searched" for file in project.also_tracked()]
     known = {Path(out).name for run in project.stages().values() for out in run.outs}
-    for folder in sorted(artifacts.glob("*/")):
-        if folder.name.removeprefix(".").split(".")[0] not in known:
+    for folder in folders:
+        if stage_of(folder) not in known:
             left.append(f"{folder.as_posix()}, of which dvc.lock does not say its origin")
     return left
 
@@ -320,36 +362,6 @@ def _next(path: Path, receipt: Receipt, *, tracked: bool, left: bool) -> list[st
     if left:
         lines.append("DVC's copies are still there: the same command with --purge removes them")
     return lines
-
-
-def _write(data: Path, receipt: Receipt) -> Path:
-    folder = data.parent / RECEIPTS
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{receipt['date']}-{receipt['person']['scrypt'][:8]}.json"
-    write_json(path, receipt)
-    return path
-
-
-def _earlier(data: Path, asked: Person) -> Receipt:
-    """The receipt about this person that was begun and not done, else the last; empty without."""
-    last: Receipt = {}
-    for path in sorted((data.parent / RECEIPTS).glob("*.json")):
-        try:
-            receipt: Receipt = json.loads(path.read_text(encoding="utf-8"))
-            if _hash(asked, receipt["person"]["salt"]) == receipt["person"]["scrypt"]:
-                last = receipt
-                if receipt["state"] == "begun":
-                    break
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{path} is no receipt ({error}): restore it from git") from error
-    return last
-
-
-def _hash(asked: Person, salt: str) -> str:
-    known = [*asked.names, *(f"{dataset}/{label}" for dataset, label in asked.labels)]
-    return hashlib.scrypt(
-        "\n".join(sorted(known)).encode(), salt=bytes.fromhex(salt), n=2**14, r=8, p=1, dklen=32
-    ).hex()
 
 
 def _nobody(identity: str, data: Path, datasets: list[Dataset]) -> str:

@@ -19,7 +19,7 @@ import pytest
 
 from facewright.datasets.exporting import export_dataset
 from facewright.datasets.fetch import directory_md5
-from facewright.datasets.form import open_dataset
+from facewright.datasets.form import open_dataset, read_bytes
 from facewright.datasets.importing import import_dataset
 from facewright.errors import DatasetError
 from tests.servers.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFS, seaweedfs, weed
@@ -64,6 +64,7 @@ class Project:
     def start(self, *command: str, **more: str) -> "subprocess.Popen[str]":
         environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),  # the code that is tested
             "HOME": str(self.root.parent),
             "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(self.root / ".dvc" / "tmp" / "site"),
@@ -96,6 +97,10 @@ class Project:
         """Keys in the remote and their sizes; the list of the folder's files ends in .dir."""
         found = self.server.client().list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/")
         return {each["Key"]: each["Size"] for each in found.get("Contents", [])}
+
+    def contents(self) -> dict[str, bytes]:
+        get = self.server.client().get_object
+        return {key: get(Bucket=BUCKET, Key=key)["Body"].read() for key in self.objects()}
 
     def delete(self, key: str) -> None:
         self.server.client().delete_object(Bucket=BUCKET, Key=key)
@@ -354,6 +359,34 @@ def test_a_bucket_is_imported_as_the_folder_that_it_mirrors(
     with pytest.raises(DatasetError, match="refuses these credentials"):
         import_dataset(f"s3://{BUCKET}/albums", tmp_path / "b", endpoint_url=server.endpoint)
     assert not (tmp_path / "b").exists()
+
+
+def test_a_person_is_erased_from_the_bucket(pushed: Project) -> None:
+    """What a push had brought is gone there; the rest is pushed, and pulled in a clone."""
+    noise = pushed.root / "data" / "train" / "noise"
+    rows = open_dataset(noise).manifest.groupby("identity").first()
+    ada = read_bytes(noise, **rows.loc["Ada Ünal", ["shard", "offset", "length"]])
+    before, there = directory_md5(pushed.root / "data"), pushed.contents()
+    command = ("facewright", "dataset", "erase", "--identity", "ada unal", "--yes", "--purge")
+    for wrong in WRONG.values():
+        done = pushed.run(*command, **wrong)
+        assert done.code == 2
+        assert done.err.startswith("facewright: ")
+        assert done.err.count("\n") == 1
+    assert (directory_md5(pushed.root / "data"), pushed.contents()) == (before, there)
+    assert not (pushed.root / "docs").exists()
+
+    assert sum(ada in data for data in there.values()) == 1
+    assert pushed.run(*command).code == 0
+    left = pushed.contents()
+    assert left.items() <= there.items()
+    assert len(left) == len(there) - 3  # the shard, the manifest, the list of files
+    pushed.commit()
+    assert pushed.dvc("push").code == 0
+    assert not any(ada in data or b"Ada" in data for data in pushed.contents().values())
+    clone = pushed.clone()
+    assert clone.dvc("pull").code == 0
+    assert directory_md5(clone.root / "data") == directory_md5(pushed.root / "data")
 
 
 def refused(project: Project, **more: str) -> str:

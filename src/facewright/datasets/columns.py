@@ -1,7 +1,7 @@
-"""What the columns of a dataset's tables hold: checked when read, of one kind when written."""
+"""A dataset's tables and what their columns hold: checked when read, of one kind when written."""
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,45 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import yaml
 
 from facewright.errors import DatasetError
 
 LARGEST = 2**62  # bytes: more than any file has
+DAMAGE = (  # what yaml, pyarrow and pandas raise at files that were damaged
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,  # pyarrow's own errors, too
+    yaml.YAMLError,
+)
+
+
+class Unread:
+    """A field of a dataclass with a `root`: a table, read when it is first asked for.
+
+    One that is given to the class is that one (see descriptor-typed fields of dataclasses).
+    """
+
+    def __init__(self, read: Callable[[Path], Any]) -> None:
+        self._read = read
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return None  # the default
+        values = vars(instance)
+        if values[self._name] is None:
+            values[self._name] = self._read(instance.root)
+        return values[self._name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self._name] = value
 
 
 def check_values(
@@ -25,6 +60,14 @@ def check_values(
     """
     if absent := [name for name in (*text, *whole) if name not in table.columns]:
         raise DatasetError(f"{path} lacks {', '.join(absent)}: import or pull it again")
+    for name in table.columns:
+        if isinstance(table[name].dtype, pd.StringDtype):
+            try:
+                pa.array(table[name]).validate(full=True)
+            except pa.ArrowException as error:  # Parquet's text is bytes that nobody has checked
+                raise DatasetError(
+                    f"{path}: its column {name!r} is damaged ({error}): import or pull it again"
+                ) from error
     for name in text:
         _require(_is_text(table[name]), table[name], path=path, what="text")
     for name in whole:

@@ -2,7 +2,7 @@
 
 DVC keeps files by their md5, in a cache and on a remote; a folder is one more object, the list of
 its files (`MD5.dir`). Versions are found in `data.dvc` and `dvc.lock` of every commit that git has,
-in DVC's cache of runs, and among the lists in the project's own cache.
+and among the lists in the cache and on the default remote, where those lie that nobody committed.
 """
 
 import json
@@ -10,14 +10,14 @@ import logging
 import subprocess
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from facewright.datasets.form import CARD
+from facewright.datasets.form import CARD, MANIFEST
 from facewright.errors import DatasetError
 from facewright.files import storage_errors
 
@@ -45,6 +45,7 @@ class Project:
         self.remote: Any = None
         self.unreached: list[str] = []
         self._trees: dict[str, Tree | None] = {}
+        self._listed: tuple[list[str], list[str]] | None = None
         self._remote()
 
     def _remote(self) -> None:
@@ -96,12 +97,13 @@ class Project:
         if not oid.endswith(".dir"):
             return {"": oid}
         if oid not in self._trees:
+            self._trees[oid] = None
             data = self.read(oid)
-            self._trees[oid] = (
-                None
-                if data is None
-                else {entry["relpath"]: entry["md5"] for entry in json.loads(data)}
-            )
+            # Another project's list may be damaged, or of another kind of hash.
+            with suppress(ValueError, KeyError, TypeError):
+                if data is not None:
+                    entries = json.loads(data)
+                    self._trees[oid] = {entry["relpath"]: entry["md5"] for entry in entries}
         return self._trees[oid]
 
     def objects(self, oid: str) -> set[str]:
@@ -139,16 +141,57 @@ class Project:
         return {name: _run(stage) for name, stage in values.get("stages", {}).items()}
 
     def folders(self) -> list[str]:
-        """md5 of every folder that may be a version of `data/`."""
+        """md5 of every folder that may be a version of `data/`; see `strangers`."""
+        return self._folders()[0]
+
+    def strangers(self) -> list[str]:
+        """md5 of folders that look like a `data/` and may be another project's.
+
+        A remote, and a cache outside the project, may be shared. Of the lists there that git does
+        not know, those are ours that have a dataset, manifest for manifest, at the path where a
+        version of ours has it; of the others that have datasets nobody can tell.
+        """
+        return self._folders()[1]
+
+    def _folders(self) -> tuple[list[str], list[str]]:
         found = [oid for text in self._texts(f"{self.data}.dvc") for oid in _pinned(text)]
         for text in self._texts("dvc.lock"):
             for stage in _mapping(text).get("stages", {}).values():
                 found += [d["md5"] for d in stage.get("deps", []) if d["path"] == self.data]
-        # A cache that several projects share holds folders that are none of our business.
+        if self._listed is None:
+            self._listed = self._lists()
+        own, shared = self._listed
+        ours = dict.fromkeys(oid for oid in [*found, *own] if oid.endswith(".dir"))
+        manifests = {one for oid in ours for one in self._manifests(oid)}
+        left = [oid for oid in shared if oid not in ours and self._manifests(oid)]
+        while near := [oid for oid in left if self._manifests(oid) & manifests]:
+            ours |= dict.fromkeys(near)
+            manifests |= {one for oid in near for one in self._manifests(oid)}
+            left = [oid for oid in left if oid not in ours]
+        return list(ours), left
+
+    def _lists(self) -> tuple[list[str], list[str]]:
+        """The lists of folders in a cache that is ours alone, and those where others' may lie."""
         path = Path(self.local.path)
+        here = sorted(f"{file.parent.name}{file.name}" for file in path.glob("??/*.dir"))
+        there: list[str] = []
+        if self.remote is not None:
+            with _dvc_errors("the DVC remote cannot be listed"), suppress(FileNotFoundError):
+                there = sorted(oid for oid in self.remote.all() if oid.endswith(".dir"))
         if path.resolve().is_relative_to(self.root):
-            found += sorted(f"{file.parent.name}{file.name}" for file in path.glob("??/*.dir"))
-        return list(dict.fromkeys(oid for oid in found if oid.endswith(".dir")))
+            return here, there
+        return [], list(dict.fromkeys(here + there))
+
+    def _manifests(self, oid: str) -> set[tuple[str, str]]:
+        """(path, md5) of the manifests of datasets below `train/` and `verify/`."""
+        tree = self.tree(oid) or {}
+        return {
+            (path, md5)
+            for path, md5 in tree.items()
+            if path.startswith(("train/", "verify/"))
+            and path.endswith(f"/{MANIFEST}")
+            and f"{path.removesuffix(MANIFEST)}{CARD}" in tree
+        }
 
     def _texts(self, name: str) -> Iterator[str]:
         """A file as it is now, and as it was in every commit that git still has."""

@@ -12,16 +12,15 @@ from pandas.api.types import is_integer_dtype
 
 from facewright.datasets.form import (
     MANIFEST,
-    PAIR_COLUMNS,
     Dataset,
+    DatasetCard,
     DatasetWriter,
-    check_identity,
-    check_labels,
     check_output,
     joined_card,
     open_dataset,
 )
-from facewright.datasets.names import is_label
+from facewright.datasets.names import check_identity, tell_apart
+from facewright.datasets.pairs import PAIR_COLUMNS, check_labels
 from facewright.datasets.readers.annotations import PhotoNames, read_photo_names
 from facewright.datasets.readers.lfw import read_people
 from facewright.datasets.readers.text import csv_rows
@@ -40,7 +39,9 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
 
     Identities of one name are one person, unless `rename` says otherwise: a CSV file with the
     columns dataset (name of the folder), from and to. Numbers that are no names (`0000045`) and
-    stand in several datasets are several people: each becomes `DATASET-0000045`. An image whose id
+    stand in several datasets are several people, where the column `person` does not say that they
+    are one: each becomes `DATASET-0000045`. Where `to` is such a number, it is that of the line's
+    dataset. An image whose id
     is taken becomes `IDENTITY/DATASET-STEM`, or `IDENTITY/DATASET-OLD-STEM` where the identity was
     renamed. A column `merged_from` says where each image was.
     Pairs keep their folds.
@@ -61,10 +62,12 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
     if len(set(names)) < len(names):
         raise DatasetError(f"two of the datasets are named alike ({', '.join(names)}): rename one")
     renames = _prefixed(names, datasets)
-    renames |= _read_renames(rename, names=names, datasets=datasets) if rename else {}
+    if rename:
+        renames |= _read_renames(rename, names=names, datasets=datasets, prefixed=renames)
 
     taken: set[str] = set()
     tables, pairs, images = [], [], []
+    changed = []  # pairs that were of one identity and are not, or the other way round
     for name, dataset in zip(names, datasets, strict=True):
         table, ids = _renamed(_rows(dataset), dataset=name, renames=renames, taken=taken)
         taken.update(table["id"])
@@ -73,10 +76,13 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
         if dataset.pairs is not None:
             sides = {side: dataset.pairs[side].map(ids) for side in ("a", "b")}
             pairs.append(dataset.pairs[PAIR_COLUMNS].assign(**sides))
+            was = _one_identity(dataset.pairs, dataset.manifest)
+            changed.append(pairs[-1][was != _one_identity(pairs[-1], table)])
     joined = pd.concat(pairs, ignore_index=True) if pairs else None
     if joined is not None:
+        # Labels that contradict the identities from the start, as in a `.bin`, are kept so.
         of = {i: who for t in tables for i, who in zip(t["id"], t["identity"], strict=True)}
-        check_labels(joined, of.__getitem__, where=str(rename or "merge"))
+        check_labels(pd.concat(changed), of.__getitem__, where=str(rename or "merge"))
     card = joined_card(
         [dataset.card for dataset in datasets], kind=kinds[0], name=output.resolve().name
     )
@@ -84,31 +90,49 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
         for name, table, stream in zip(names, tables, images, strict=True):
             _copy(writer, table, stream, label=f"merge {name}")
         writer.finish(card, pairs=joined)
-    return open_dataset(output)
+    return Dataset(root=output, card=DatasetCard(**card))
+
+
+def _one_identity(pairs: pd.DataFrame, manifest: pd.DataFrame) -> "pd.Series[bool]":
+    """Which pairs are of one identity."""
+    of = manifest.set_index("id")["identity"]
+    return pairs["a"].map(of) == pairs["b"].map(of)
 
 
 def _prefixed(names: list[str], datasets: list[Dataset]) -> Renames:
-    """New names for the labels that stand in several datasets."""
-    where: dict[str, list[str]] = {}
-    for name, dataset in zip(names, datasets, strict=True):
-        for identity in sorted(dataset.manifest["identity"].unique()):
-            if is_label(identity):
-                where.setdefault(identity, []).append(name)
-    shared = {identity: found for identity, found in where.items() if len(found) > 1}
-    if shared:
+    """New names for the labels that are several people in several datasets."""
+    stated = [
+        (name, *row)
+        for name, dataset in zip(names, datasets, strict=True)
+        for row in _known(dataset)
+    ]
+    whose = tell_apart(stated)
+    if whose:
+        (_, first), owner = next(iter(whose.items()))
         say(
-            f"merge: {len(shared)} identities are numbers in several datasets, and several people: "
-            f"{next(iter(shared))!r} becomes {names[0]}-{next(iter(shared))} and so on"
+            f"merge: {len({label for _, label in whose})} identities are numbers in several "
+            f"datasets, and several people: {first!r} becomes {owner}-{first} and so on"
         )
-    return {(name, id): f"{name}-{id}" for id, found in shared.items() for name in found}
+    return {place: f"{owner}-{place[1]}" for place, owner in whose.items()}
 
 
-def _read_renames(path: Path, *, names: list[str], datasets: list[Dataset]) -> Renames:
+def _known(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Each identity with the names of its person; with an empty one where none is stated."""
+    rows = dataset.manifest.reindex(columns=["identity", "person"]).drop_duplicates()
+    named = rows["person"].map(lambda name: name if isinstance(name, str) else "")
+    yield from sorted(zip(rows["identity"], named, strict=True))
+
+
+def _read_renames(
+    path: Path, *, names: list[str], datasets: list[Dataset], prefixed: Renames
+) -> Renames:
+    """What the file `path` says; `prefixed`: labels that have new names already."""
     known = {
         name: set(dataset.manifest["identity"])
         for name, dataset in zip(names, datasets, strict=True)
     }
-    renames: Renames = {}
+    several = {label for _, label in prefixed}
+    rows: dict[tuple[str, str], tuple[str, str]] = {}  # (dataset, from) → to, and where it stands
     for where, row in csv_rows(path, RENAME_COLUMNS):
         dataset, old, new = (row[name] for name in RENAME_COLUMNS)
         check_identity(new, where=where)
@@ -118,8 +142,22 @@ def _read_renames(path: Path, *, names: list[str], datasets: list[Dataset]) -> R
             )
         if old not in known[dataset]:
             raise DatasetError(f"{where}: {dataset} has no identity {old!r}: correct the name")
-        if (dataset, old) in renames:
+        if (dataset, old) in rows:
             raise DatasetError(f"{where}: {old!r} is renamed twice: remove one of the lines")
+        rows[dataset, old] = new, where
+    renames: Renames = {}
+    for (dataset, old), (new, where) in rows.items():
+        # A number that keeps its own line is renamed there, and free for others.
+        if new in several and (dataset, new) not in rows:
+            if (dataset, new) not in prefixed:
+                choice = ", ".join(
+                    sorted({to for (_, label), to in prefixed.items() if label == new})
+                )
+                raise DatasetError(
+                    f"{where}: {new!r} is a number in several datasets, and several people: write "
+                    f"which: {choice}"
+                )
+            new = prefixed[dataset, new]
         renames[dataset, old] = new
     return renames
 
@@ -233,7 +271,7 @@ def subset_dataset(
         _copy(writer, table, read_images(root, rows), label=f"subset {root.name}")
         card = asdict(dataset.card) | {"name": output.resolve().name}
         writer.finish(card, pairs=pairs)
-    return open_dataset(output)
+    return Dataset(root=output, card=DatasetCard(**card))
 
 
 def _listed(manifest: pd.DataFrame, photos: PhotoNames) -> list[bool]:

@@ -196,9 +196,11 @@ def read_decisions(data: Path, *, datasets: Sequence[Dataset]) -> Decisions:
     Raises:
         DatasetError: `cleaning.csv` is no table of decisions.
     """
-    # One row per identity says as much about names as all of them.
+    # One row per identity and person says as much about names as all of them.
+    named = ["identity", "person"]
+    columns = ["id", "shard", *named]
     train = [
-        replace(d, manifest=d.manifest[["id", "identity", "shard"]].drop_duplicates("identity"))
+        replace(d, manifest=d.manifest.reindex(columns=columns).drop_duplicates(named))
         for d in datasets
         if d.root.parent == data / TRAIN
     ]

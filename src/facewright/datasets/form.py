@@ -23,9 +23,9 @@ the shards.
 
 import hashlib
 import os
-import re
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -36,8 +36,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from facewright.datasets.columns import check_values, stored
-from facewright.datasets.images import is_hidden
+from facewright.datasets.columns import DAMAGE, Unread, check_values, stored
+from facewright.datasets.pairs import PAIR_COLUMNS, check_pairs
 from facewright.datasets.tars import end_of_tar, member_header, member_name, shard_path
 from facewright.errors import DatasetError
 from facewright.files import file_digest, storage_errors, write_yaml
@@ -49,8 +49,6 @@ CARD = "dataset.yaml"
 MANIFEST = "manifest.parquet"
 PAIRS = "pairs.parquet"
 MANIFEST_COLUMNS = ["id", "identity", "shard", "offset", "length", "sha256"]
-PAIR_COLUMNS = ["fold", "label", "a", "b"]
-FOLDS = 10  # of a protocol that states none
 # Columns that a source may not bring: import, validate and align state them.
 RESERVED = frozenset(
     (
@@ -58,11 +56,11 @@ RESERVED = frozenset(
         *("width", "height", "origin", "dataset", "status", "reason"),
         *("own_id", "stated_identity", "person_name", "only_labels", "cleaned"),
         *("names", "earlier_copies", "identity_in_verify", "content_in_verify", "near_in_verify"),
+        *("times_median", "main_source_share"),
         *("decodable", "animated", "side", "aspect", "sharpness", "brightness", "colour"),
         *("hashed", "hash", "score", "quality", "box", "photo_sha256"),
     )
 )
-_NO_FOLDER = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,27 @@ class DatasetCard:
     consent: str  # the legal or ethical basis on which the faces are used
 
 
+_ROWS: Any = Unread(lambda root: _read_manifest(root))
+_PAIRS: Any = Unread(lambda root: _read_pairs(root))
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """An opened dataset. `manifest` has a unique `id` and an `identity` per row."""
+    """A dataset whose tables are read when they are first asked for (see `open_dataset`)."""
 
     root: Path
     card: DatasetCard
-    manifest: pd.DataFrame
-    pairs: pd.DataFrame | None
+
+    manifest: pd.DataFrame = _ROWS  # with an `id`, which is unique, and an `identity`
+    pairs: pd.DataFrame | None = _PAIRS
+
+    def counts(self) -> tuple[int, int]:
+        """(images, identities), read a part of the manifest at a time."""
+        identities: set[str] = set()
+        with _unreadable(self.root), pq.ParquetFile(self.root / MANIFEST) as file:
+            for batch in file.iter_batches(columns=["identity"]):
+                identities.update(batch["identity"].unique().to_pylist())
+            return file.metadata.num_rows, len(identities)
 
     @property
     def digest(self) -> str:
@@ -99,26 +110,44 @@ def open_dataset(root: Path) -> Dataset:
         DatasetError: a part of the form is missing or cannot be read, or a value that everything
             relies on is of another kind.
     """
-    try:
+    with _unreadable(root):
         values = yaml.safe_load((root / CARD).read_text(encoding="utf-8"))
         names = {f.name for f in fields(DatasetCard)}
         if not isinstance(values, dict) or set(values) != names:
             raise DatasetError(f"{root / CARD}: its keys must be {', '.join(sorted(names))}")
         card = DatasetCard(**{key: _card_text(root, key, values[key]) for key in values})
+    dataset = Dataset(root=root, card=card)
+    dataset.manifest, dataset.pairs  # noqa: B018  (now, and not in the midst of what is done)
+    return dataset
+
+
+def _read_manifest(root: Path) -> pd.DataFrame:
+    with _unreadable(root):
         manifest = pd.read_parquet(root / MANIFEST)
+    text, whole = ("id", "identity", "shard", "sha256"), ("offset", "length")
+    check_values(manifest, path=root / MANIFEST, text=text, whole=whole)
+    return manifest
+
+
+def _read_pairs(root: Path) -> pd.DataFrame | None:
+    with _unreadable(root):
         pairs = pd.read_parquet(root / PAIRS) if (root / PAIRS).exists() else None
+    if pairs is not None:
+        check_values(pairs, path=root / PAIRS, text=("a", "b"), whole=("fold", "label"))
+    return pairs
+
+
+@contextmanager
+def _unreadable(root: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise DatasetError(
             f"{root} is not a dataset ({Path(error.filename or CARD).name} is missing): "
             f"write it with `facewright dataset import SOURCE {root}`"
         ) from error
-    except (yaml.YAMLError, OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+    except DAMAGE as error:
         raise DatasetError(f"{root} cannot be read ({error}): import it again") from error
-    text, whole = ("id", "identity", "shard", "sha256"), ("offset", "length")
-    check_values(manifest, path=root / MANIFEST, text=text, whole=whole)
-    if pairs is not None:
-        check_values(pairs, path=root / PAIRS, text=("a", "b"), whole=("fold", "label"))
-    return Dataset(root=root, card=card, manifest=manifest, pairs=pairs)
 
 
 def _card_text(root: Path, key: str, value: object) -> str:
@@ -233,8 +262,10 @@ class DatasetWriter:
         self._columns: dict[str, list[Any]] = {}
         self._kinds: dict[str, str] = {}  # by column
         self._rows = 0
-        # Rows set aside, so that the memory holds the same at any size.
+        # Rows set aside: no more are in memory at any size, but in the end for a while all ids.
         self._parts: list[Path] = []
+        self._identity = ""  # of the last row,
+        self._origins: dict[str, object] = {}  # and by id where its images came from
         self._tar: IO[bytes] | None = None
         self._shard = ""
         self._shards = 0
@@ -264,7 +295,16 @@ class DatasetWriter:
         """Append one image. `suffix` starts with a dot; `columns` are more for the manifest.
 
         Returns the bytes' sha256, empty without bytes.
+
+        Raises:
+            DatasetError: the id is that of an earlier image of the same run of one identity.
         """
+        if identity != self._identity:
+            self._identity, self._origins = identity, {}
+        origin = (columns or {}).get("origin")
+        if id in self._origins:
+            raise _two_of(id, [self._origins[id], origin])
+        self._origins[id] = origin
         row: dict[str, Any] = {"id": id, "identity": identity}
         if data is None:
             row |= {"shard": "", "offset": 0, "length": 0, "sha256": ""}
@@ -311,13 +351,6 @@ class DatasetWriter:
                 manifest.write_table(rows.select(schema.names).cast(schema))
                 part.unlink()
 
-    def _two_of(self, id: str, *, source: str) -> DatasetError:
-        """Why one id twice is refused; with both files, where it is known what they were."""
-        rows = pd.read_parquet(self.root / MANIFEST, filters=[("id", "==", id)])
-        origins = rows["origin"].dropna() if "origin" in rows else ()
-        files = f" ({' and '.join(map(repr, origins[:2]))})" if len(origins) > 1 else ""
-        return DatasetError(f"{source}: two images are named {id!r}{files}: rename one of them")
-
     def _append(self, name: str, data: bytes) -> tuple[str, int]:
         header = member_header(name, len(data))
         if self._tar is None or self._end + len(header) + len(data) > self._shard_bytes:
@@ -351,50 +384,17 @@ class DatasetWriter:
         self._write_manifest()
         ids = pd.read_parquet(self.root / MANIFEST, columns=["id"])["id"]
         if (twice := ids[ids.duplicated()]).size:
-            raise self._two_of(twice.iloc[0], source=card["source"])
+            id = twice.iloc[0]
+            rows = pd.read_parquet(self.root / MANIFEST, filters=[("id", "==", id)])
+            raise _two_of(id, list(rows["origin"][:2]) if "origin" in rows else [])
         if pairs is not None:
             check_pairs(pairs, known=set(ids), where=str(card["source"]))
             pairs[PAIR_COLUMNS].to_parquet(self.root / PAIRS, index=False)
         write_yaml(self.root / CARD, asdict(DatasetCard(**card)))
 
 
-def check_pairs(pairs: pd.DataFrame, *, known: set[str], where: str) -> None:
-    """Refuse an empty list of pairs, and pairs that name an unknown image."""
-    if pairs.empty:
-        raise DatasetError(f"{where}: no verification pair was found: check the pairs file")
-    for side in ("a", "b"):
-        missing = pairs.loc[~pairs[side].isin(known), side]
-        if len(missing):
-            raise DatasetError(
-                f"{where}: the pairs name {len(missing)} images that are not there, "
-                f"first {missing.iloc[0]!r}: check the pairs file against the images"
-            )
-
-
-def check_labels(pairs: pd.DataFrame, identity_of: Callable[[str], str], *, where: str) -> None:
-    """Genuine pairs come from one identity, impostor pairs from two; else a label is wrong.
-
-    `identity_of` an image's id; `where`: what is to be corrected, such as the pairs file.
-    """
-    same = pairs["a"].map(identity_of) == pairs["b"].map(identity_of)
-    wrong = pairs[same != (pairs["label"] == 1)]
-    if len(wrong):
-        first = wrong.iloc[0]
-        said = "one identity" if first["label"] == 1 else "two identities"
-        raise DatasetError(
-            f"{where}: {first['a']!r} and {first['b']!r} are called {said}, and the "
-            f"identities say otherwise ({len(wrong)} such pairs): correct it"
-        )
-
-
-def check_identity(identity: str, *, where: str) -> None:
-    """Refuse an identity that could be no folder's name, or one that no import looks into."""
-    if is_hidden(identity) or not identity.strip() or _NO_FOLDER.search(identity):
-        raise DatasetError(
-            f"{where}: {identity!r} can be no identity, since it can be no folder's name: rename it"
-        )
-
-
-def fold_of(k: int, n: int) -> int:
-    """The fold of the k-th (from 0) of n pairs: ten folds of equal size, in the order given."""
-    return k * FOLDS // n
+def _two_of(id: str, origins: Sequence[object]) -> DatasetError:
+    """Why one id twice is refused; with both files, where it is known what they were."""
+    known = [repr(origin) for origin in origins if isinstance(origin, str)]
+    files = f" ({' and '.join(known)})" if len(known) > 1 else ""
+    return DatasetError(f"two images are named {id!r}{files}: rename one of them")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from facewright.datasets.form import (
     Dataset,
+    DatasetCard,
     DatasetWriter,
-    check_labels,
     check_output,
-    open_dataset,
 )
 from facewright.datasets.images import image_size
+from facewright.datasets.pairs import check_labels
 from facewright.datasets.sources import Source, open_source
 from facewright.errors import DatasetError
 from facewright.files import file_digest, whole_directory
@@ -32,7 +32,7 @@ def import_dataset(
     consent: str | None = None,
     endpoint_url: str | None = None,
 ) -> Dataset:
-    """Write the dataset folder `output` from `source`, and open it.
+    """Write the dataset folder `output` from `source`.
 
     Args:
         source: what it is, is told by looking at it:
@@ -41,8 +41,9 @@ def import_dataset(
             WebDataset shards, one tar or a folder of them;
             InsightFace's folder with a `.rec`, or a `.bin` with pairs;
             a list of photos, `.parquet`, `.csv` or `.tsv` (see `readers.listing`);
-            `s3://bucket/prefix` with folders of identities below the prefix, and of the files above
-            an archive, a tar of WebDataset, a `.bin` or a list, each by its whole name;
+            `s3://bucket/prefix` with folders of identities or WebDataset shards below the prefix,
+            and of the files above an archive, a tar of WebDataset, a `.bin` or a list, each by its
+            whole name;
             `sample:train` or `sample:verify`.
         output: the dataset's folder; a dataset that is there is replaced.
         pairs: a verification protocol (see `readers.protocols`): the set becomes a verification
@@ -104,7 +105,7 @@ def import_dataset(
                 "consent": consent or opened.consent,
             }
             writer.finish(card, pairs=opened.pairs)
-    return open_dataset(output)
+    return Dataset(root=output, card=DatasetCard(**card))
 
 
 def _write(source: Source, writer: DatasetWriter, *, missing: set[str]) -> str:

@@ -1,6 +1,13 @@
-"""Identities as names: which are only labels, and when two spell the same person."""
+"""Identities as names: which are only labels, when two spell the same person, which none can be."""
 
+import re
 import unicodedata
+from collections.abc import Iterable
+
+from facewright.datasets.images import is_hidden
+from facewright.errors import DatasetError
+
+_NO_FOLDER = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 def is_label(identity: str) -> bool:
@@ -25,6 +32,42 @@ def comparable(name: str) -> str:
     folded = _unmarked(unicodedata.normalize("NFKD", name)).casefold()
     words = "".join(c if c.isalnum() or _is_mark(c) else " " for c in folded).split()
     return " ".join(word for word in words if any(map(str.isalnum, word)))
+
+
+def tell_apart(stated: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
+    """Whose a label is that stands in several datasets: (dataset, label) → one of the datasets.
+
+    Args:
+        stated: dataset, identity and the person's name if one is known, in the order of datasets.
+
+    The person is that of the first dataset that has the label with the same name (compared as
+    `comparable` does); without a name it is the dataset's own. Labels that are one person wherever
+    they stand, and names, are left out.
+    """
+    labels: dict[str, dict[str, dict[str, None]]] = {}  # label → dataset → names
+    for dataset, identity, person in stated:
+        if is_label(identity):
+            named = labels.setdefault(identity, {}).setdefault(dataset, {})
+            if name := comparable(person):
+                named[name] = None
+    whose: dict[tuple[str, str], str] = {}
+    for label, datasets in labels.items():
+        first: dict[str, str] = {}
+        theirs = {
+            dataset: first.setdefault(min(named), dataset) if len(named) == 1 else dataset
+            for dataset, named in datasets.items()
+        }
+        if len(set(theirs.values())) > 1:
+            whose |= {(dataset, label): owner for dataset, owner in theirs.items()}
+    return whose
+
+
+def check_identity(identity: str, *, where: str) -> None:
+    """Refuse an identity that could be no folder's name, or one that no import looks into."""
+    if is_hidden(identity) or not identity.strip() or _NO_FOLDER.search(identity):
+        raise DatasetError(
+            f"{where}: {identity!r} can be no identity, since it can be no folder's name: rename it"
+        )
 
 
 def _unmarked(text: str) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from facewright.datasets.form import check_identity
 from facewright.datasets.images import is_hidden, is_image_name
+from facewright.datasets.names import check_identity
 from facewright.datasets.readers import Entry
 from facewright.datasets.readers.annotations import Landmarks, PhotoNames
-from facewright.datasets.readers.protocols import AGEDB, CFP, FLAT, cfp_id
+from facewright.datasets.readers.lfw import AGEDB, FLAT
+from facewright.datasets.readers.protocols import CFP, cfp_id
 from facewright.errors import DatasetError
 from facewright.progress import say
 
@@ -49,10 +50,18 @@ class Wanted:
 class Placing:
     """Gives the photos of a source one after the other, and counts; `finish` tells what it saw."""
 
-    def __init__(self, source: str, *, wanted: Wanted, flat: bool = False) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        wanted: Wanted,
+        flat: bool = False,
+        again: Callable[[], Iterable[Entry]] = tuple,
+    ) -> None:
+        """`flat`: a protocol says that all photos lie in one folder; `again` gives all entries."""
         self._source = source
         self._wanted = wanted
-        self._layout = Layout(source, flat=flat)
+        self._layout = Layout(source, flat=flat, again=again)
         self._seen = False  # any image, wanted or not
         self._photos = self._with_points = self._pointed = self._listed = 0
         self._identities: set[str] = set()
@@ -196,15 +205,18 @@ class Layout:
 
     - The folder that holds the photo is the identity, all at the same depth.
     - `001/frontal/01.jpg`, as in CFP: the folder above.
-    - `12_Name_35_f.jpg`, as in AgeDB: part of the name, with the age and gender.
+    - `12_Name_35_f.jpg`, as in AgeDB: part of the name, with the age and gender, where all photos
+      lie in one folder or in none.
     - `NAME_0001.jpg` in one folder, where the protocol says that it lies so.
 
     The first photo decides which it is, and where; one that lies differently is refused.
     """
 
-    def __init__(self, source: str, *, flat: bool) -> None:
+    def __init__(self, source: str, *, flat: bool, again: Callable[[], Iterable[Entry]]) -> None:
         self._source = source
         self._flat = flat
+        self._again = again
+        self._together: bool | None = None  # whether all photos lie in one folder, once asked
         self._first = ""
         self._top = ""  # the folders above those of the identities
         self._how: Callable[[str], Place | None] | None = None
@@ -249,9 +261,20 @@ class Layout:
     def _choose(self, name: str) -> Callable[[str], Place | None]:
         if CFP.fullmatch(name):
             return _cfp
-        if AGEDB.fullmatch(name):
+        if AGEDB.fullmatch(name) and ("/" not in name or self._in_one_folder()):
             return _agedb
-        return _flat if self._flat else _folder
+        photo = FLAT.fullmatch(name) if self._flat else None
+        in_own = photo and posixpath.basename(posixpath.dirname(name)) == photo["identity"]
+        return _flat if photo and not in_own else _folder
+
+    def _in_one_folder(self) -> bool:
+        """Whether all photos of the source do, for which its names are gone through once more."""
+        if self._together is None:
+            names = (entry.name for entry in self._again())
+            folders = (posixpath.dirname(name) for name in names if is_image_name(name))
+            first = next(folders, "")
+            self._together = all(folder == first for folder in folders)
+        return self._together
 
 
 def _folder(name: str) -> Place | None:
@@ -272,7 +295,8 @@ def _agedb(name: str) -> Place | None:
     if not photo:
         return None
     columns = {"age": int(photo["age"]), "gender": photo["gender"].lower()}
-    return "", f"{photo['identity']}/{photo['stem']}", photo["identity"], columns
+    top = name.rpartition("/")[0]
+    return top, f"{photo['identity']}/{photo['stem']}", photo["identity"], columns
 
 
 def _flat(name: str) -> Place | None:
@@ -289,7 +313,7 @@ def _stated_id(entry: Entry, identity: str) -> str:
 
 def _below(identity: str, path: str) -> str:
     """What `path` says below the folder of the identity, or all of it, in one word."""
-    parts = path.split("/")
+    parts = path.strip("/").split("/")
     if identity in parts[:-1]:
         last = len(parts) - 2 - parts[-2::-1].index(identity)
         parts = parts[last + 1 :]

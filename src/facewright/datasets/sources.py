@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from facewright.datasets.form import CARD, PAIR_COLUMNS
+from facewright.datasets.form import CARD
 from facewright.datasets.images import is_image_name
+from facewright.datasets.pairs import PAIR_COLUMNS
 from facewright.datasets.placing import Photo, Placing, Wanted
 from facewright.datasets.readers import Entry, listing, readable, s3
 from facewright.datasets.readers.annotations import read_landmarks, read_names, read_photo_names
@@ -22,7 +23,12 @@ from facewright.datasets.readers.archives import read_archive
 from facewright.datasets.readers.folder import read_folder
 from facewright.datasets.readers.lfw import read_people
 from facewright.datasets.readers.protocols import read_protocol
-from facewright.datasets.readers.webdataset import find_shards, read_samples, read_shards
+from facewright.datasets.readers.webdataset import (
+    find_shards,
+    read_samples,
+    read_shards,
+    shards_among,
+)
 from facewright.errors import DatasetError
 from facewright.progress import say
 from facewright.workers import usable_cores
@@ -56,6 +62,7 @@ class _Found:
 
     name: str
     entries: Generator[Entry]
+    again: Callable[[], Iterable[Entry]] = tuple  # where a folder's name may be an identity
     file: Path | None = None
     pairs: pd.DataFrame | None = None
     near: Path | None = None  # where files about the photos may lie
@@ -90,9 +97,10 @@ def open_source(
         else:
             found = _local(Path(source), choosing=images is not None)
         stack.enter_context(closing(found.entries))
+        folder = found.near if found.near == Path(source) else None
         wanted = Wanted(
             people=frozenset(read_people(people)) if people else None,
-            images=read_photo_names(images) if images else None,
+            images=read_photo_names(images, below=folder) if images else None,
         )
         entries, near = _vggface2(found)
         if table := names or _names_near(near):
@@ -101,7 +109,12 @@ def open_source(
             wanted = replace(
                 wanted, landmarks=read_landmarks(points), landmarks_asked=landmarks is not None
             )
-        placing = Placing(found.name, wanted=wanted, flat=protocol is not None and protocol.flat)
+        placing = Placing(
+            found.name,
+            wanted=wanted,
+            flat=protocol is not None and protocol.flat,
+            again=found.again,
+        )
         photos = placing.photos(entries)
         if found.remote:
             photos = stack.enter_context(closing(_read_ahead(photos)))
@@ -122,27 +135,29 @@ def _local(path: Path, *, choosing: bool) -> _Found:
         raise DatasetError(f"{path} does not exist: check the path")
     name = path.resolve().name
     if path.is_dir():
-        return _Found(name, _folder(path, choosing=choosing), near=path)
+        read = _folder(path, choosing=choosing)
+        return _Found(name, read(), again=read, near=path)
     return replace(_file(path, name=name), near=path.parent)
 
 
-def _folder(path: Path, *, choosing: bool) -> Generator[Entry]:
+def _folder(path: Path, *, choosing: bool) -> Callable[[], Generator[Entry]]:
+    """What reads the folder."""
     if any(path.glob("*.rec")):
         from facewright.datasets.readers.insightface import read_records
 
-        return read_records(path)
+        return partial(read_records, path)
     if (path / CARD).is_file():
         raise DatasetError(
             f"{path} is a dataset already: use it as it is, or import its folder {path / 'shards'}"
         )
     if shards := find_shards(path):
-        return read_shards(shards, source=path.resolve().name)
+        return partial(read_shards, shards, source=path.resolve().name)
     if not choosing and (path / "train").is_dir() and (path / "test").is_dir():
         raise DatasetError(
             f"{path} holds train/ and test/: import {path / 'train'} or {path / 'test'}, or name "
             "the list of one with --images"
         )
-    return read_folder(path)
+    return partial(read_folder, path)
 
 
 def _file(path: Path, *, name: str) -> _Found:
@@ -159,11 +174,12 @@ def _file(path: Path, *, name: str) -> _Found:
     if kind.endswith(listing.SUFFIXES):
         return _Found(name, listing.read_list(path))
     if path.parent.name == "shards" and (path.parent.parent / CARD).is_file():
-        return _Found(name, read_shards([path], source=path.name), file=path)  # one of our own
+        read = partial(read_shards, [path], source=path.name)  # one of our own
+        return _Found(name, read(), again=read, file=path)
     entries = read_archive(path)
-    if _is_zip(path):
-        return _Found(name, entries, file=path)
-    return _Found(name, read_samples(entries, source=path.name), file=path)
+    if not _is_zip(path):
+        entries = read_samples(entries, source=path.name)
+    return _Found(name, entries, again=partial(read_archive, path), file=path)
 
 
 def _is_zip(path: Path) -> bool:
@@ -179,13 +195,33 @@ def _bucket(url: str, stack: ExitStack, *, endpoint_url: str | None) -> _Found:
             "into a folder here, and import that"
         )
     if not bucket.prefix.lower().endswith((*ARCHIVES, *listing.SUFFIXES, ".bin")):
-        return _Found(bucket.url, s3.read_bucket(bucket), remote=True)
-    folder = stack.enter_context(TemporaryDirectory(prefix="facewright-"))
-    file = s3.download(bucket, Path(folder))
+        again = partial(s3.read_bucket, bucket)
+        if names := shards_among(entry.name for entry in again()):
+            read = partial(_bucket_shards, bucket, names, _temporary(stack))
+            return _Found(bucket.url, read(), again=read)
+        return _Found(bucket.url, again(), again=again, remote=True)
+    file = s3.download(bucket, _temporary(stack))
     if file.name.lower().endswith(listing.SUFFIXES):
         entries = listing.read_list(file, find=partial(s3.object_entry, bucket))
         return _Found(bucket.url, entries, remote=True)
     return _file(file, name=bucket.url)
+
+
+def _bucket_shards(bucket: s3.Bucket, names: Sequence[str], folder: Path) -> Generator[Entry]:
+    """What the shards `names` below the prefix hold; one at a time lies in `folder`."""
+
+    def files() -> Iterator[Path]:
+        for name in names:
+            prefix = f"{bucket.prefix}/{name}".lstrip("/")
+            file = s3.download(replace(bucket, prefix=prefix), folder)
+            yield file
+            file.unlink()
+
+    return read_shards(files(), source=bucket.url)
+
+
+def _temporary(stack: ExitStack) -> Path:
+    return Path(stack.enter_context(TemporaryDirectory(prefix="facewright-")))
 
 
 def _sample(half: str) -> _Found:

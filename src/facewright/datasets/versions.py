@@ -28,6 +28,7 @@ class Traces:
     unread: list[str] = field(default_factory=list)
     unread_stages: set[str] = field(default_factory=set)  # as above, made from these alone
     unread_crops: set[str] = field(default_factory=set)
+    strangers: list[str] = field(default_factory=list)  # lists that hold them, perhaps others'
 
 
 def find_traces(
@@ -57,6 +58,9 @@ def find_traces(
         elif part.unread:
             traces.unread.append(oid)
     traces.versions += sorted(set(holding) - set(traces.versions))
+    for oid in project.strangers():
+        if search.folder(project.tree(oid) or {}).objects:
+            traces.strangers.append(oid)
     _follow(project, traces)
     return traces
 

@@ -18,7 +18,7 @@ PAGE = 3  # objects in one answer
 class Server:
     objects: dict[str, bytes]
     endpoint: str = ""
-    listed: Callable[["Server"], None] = lambda server: None  # called after the last page
+    listed: Callable[["Server"], None] = lambda server: None  # called once the last page is listed
     cut: set[str] = field(default_factory=set)  # keys whose next answer breaks off
     ignores_if_match: bool = False
     requests: list[str] = field(default_factory=list)
@@ -87,13 +87,13 @@ class Handler(BaseHTTPRequestHandler):
             for key in page
         )
         token = f"<NextContinuationToken>{start + PAGE}</NextContinuationToken>" if more else ""
+        if not more:  # before the reader can ask for anything that was listed
+            self.state.listed(self.state)
         self.answer(
             200,
             "<ListBucketResult><EncodingType>url</EncodingType>"
             f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{items}</ListBucketResult>".encode(),
         )
-        if not more:
-            self.state.listed(self.state)
 
 
 class Quiet(ThreadingHTTPServer):

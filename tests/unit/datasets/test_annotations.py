@@ -90,6 +90,14 @@ def test_both_halves_of_vggface2_ask_for_a_choice(tmp_path: Path) -> None:
     assert again["sha256"].tolist() == chosen["sha256"].tolist()
 
 
+def test_a_list_of_images_may_name_them_by_whole_paths(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", {f"top/A/{k}.jpg": picture(k) for k in range(3)})
+    (tmp_path / "link").symlink_to(source)
+    (tmp_path / "list").write_text(f"{source}/top/A/0.jpg\n{tmp_path}/link/top/A/2.jpg\n/A/1.jpg\n")
+    found = import_dataset(tmp_path / "link", tmp_path / "out", images=tmp_path / "list").manifest
+    assert found["id"].tolist() == ["A/0", "A/2"]
+
+
 def test_lists_that_name_no_photo_are_refused(tmp_path: Path) -> None:
     source = folder(tmp_path / "in", {"A/1.jpg": picture(1)})
     (tmp_path / "list").write_text("A/2.jpg\nB/1.jpg\n")

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from facewright.datasets.checking import show_datasets, verify_datasets
@@ -153,3 +155,16 @@ def test_verify_finds(made: Path, kind: str) -> None:
     faults = verify_datasets(made)
     assert pd.Series(faults).str.contains(said).any(), faults
     assert all("\n" not in fault for fault in faults)
+
+
+@pytest.mark.parametrize("column", ["sha256", "origin"])
+def test_text_that_is_none_is_told(made: Path, column: str) -> None:
+    """A flipped bit in a manifest: Parquet gives such bytes out as text."""
+    manifest = pq.read_table(made / "manifest.parquet")
+    values = [value.encode() for value in manifest[column].to_pylist()]
+    values[3] = b"\xff" + values[3][1:]
+    damaged = pa.array(values, pa.binary()).view(pa.string())
+    place = manifest.column_names.index(column)
+    pq.write_table(manifest.set_column(place, column, damaged), made / "manifest.parquet")
+    with pytest.raises(DatasetError, match=f"column '{column}' is damaged .*import or pull"):
+        verify_datasets(made)

@@ -69,6 +69,60 @@ def test_merge_renames(tmp_path: Path, one: Dataset, two: Dataset) -> None:
     assert sorted(merged.manifest["identity"].unique()) == ["0008", "Ada", "Ada Ünal", "one-0007"]
 
 
+def test_a_number_to_rename_to_is_that_of_the_lines_dataset(tmp_path: Path, one: Dataset) -> None:
+    """`0007` of `two` becomes two-0007: whoever is renamed to 0007 there is that person."""
+    two = dataset(tmp_path / "two", people("0007 0008 0009", photos=1))
+    file = rename(tmp_path / "r.csv", "two,0008,0007")
+    merged = merge_datasets(tmp_path / "out", [one.root, two.root], rename=file)
+    sizes = merged.manifest.groupby("identity").size().to_dict()
+    assert sizes == {"Ada": 3, "Bo": 3, "one-0007": 3, "two-0007": 2, "0009": 1}
+    # A number that has a line of its own is free.
+    file = rename(tmp_path / "r.csv", "two,0008,0007", "two,0007,0010")
+    merged = merge_datasets(tmp_path / "swap", [one.root, two.root], rename=file)
+    sizes = merged.manifest.groupby("identity").size().to_dict()
+    assert sizes == {"Ada": 3, "Bo": 3, "one-0007": 3, "0007": 1, "0010": 1, "0009": 1}
+    # Whose number it is cannot be told for a dataset that has it not.
+    three = dataset(tmp_path / "three", people("Cy"))
+    file = rename(tmp_path / "r.csv", "three,Cy,0007")
+    roots = [one.root, two.root, three.root]
+    with pytest.raises(DatasetError, match=r"line 2: '0007' is a number .* one-0007, two-0007"):
+        merge_datasets(tmp_path / "no", roots, rename=file)
+
+
+def test_a_number_with_one_name_is_one_person(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roots = []
+    for name, persons in (("a", "Ann_Lee"), ("b", "ann lee"), ("c", "Bo Yu")):
+        columns = {f"0007/{k}": {"person": persons} for k in range(2)} | {"0008/0": {"person": ""}}
+        photos = {
+            f"{who}/{k}.jpg": picture((name, who, k)) for who in ("0007", "0008") for k in (0, 1)
+        }
+        roots.append(dataset(tmp_path / name, photos, columns=columns).root)
+    both = merge_datasets(tmp_path / "both", roots[:2])
+    assert both.manifest.groupby("identity").size().to_dict() == {
+        "0007": 4, "a-0008": 2, "b-0008": 2
+    }  # fmt: skip
+    assert "1 identities are numbers in several datasets" in capsys.readouterr().err
+    every = merge_datasets(tmp_path / "every", roots)
+    sizes = every.manifest.groupby("identity").size().to_dict()
+    assert {who: n for who, n in sizes.items() if "0007" in who} == {"a-0007": 4, "c-0007": 2}
+
+
+def test_labels_that_contradict_from_the_start_are_kept(tmp_path: Path) -> None:
+    """As a `.bin` may bring them; a renaming that makes a new contradiction is refused still."""
+    a = dataset(tmp_path / "a", people("Ada Bo"), pairs=[(0, 1, "Ada/0", "Bo/1")])
+    b = dataset(tmp_path / "b", people("Cy Di"), pairs=[(0, 0, "Cy/0", "Di/1")])
+    merged = merge_datasets(tmp_path / "out", [a.root, b.root])
+    assert merged.pairs is not None
+    assert merged.pairs["label"].tolist() == [1, 0]
+    file = rename(tmp_path / "r.csv", "a,Ada,Bo")  # mends it
+    assert merge_datasets(tmp_path / "mended", [a.root, b.root], rename=file).pairs is not None
+    file = rename(tmp_path / "r.csv", "b,Cy,Di")
+    with pytest.raises(DatasetError, match=r"r\.csv: 'Di/b-Cy-0' and .*\(1 such pairs\)"):
+        merge_datasets(tmp_path / "no", [a.root, b.root], rename=file)
+
+
 def test_merge_keeps_pairs_and_folds(tmp_path: Path) -> None:
     a = dataset(
         tmp_path / "a",

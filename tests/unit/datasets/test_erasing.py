@@ -155,6 +155,21 @@ def test_earlier_decisions_that_name_a_label_are_found(data: Path) -> None:
     assert not named("drop,web,0000045", head="what,where,who\n")
 
 
+def test_a_number_of_two_sets_with_one_person_is_that_person_in_decisions(tmp_path: Path) -> None:
+    """Where `person` agrees, validation keeps the number as it is; a line may name it so."""
+    for name in ("a", "b"):
+        photos = people("0007 0008")
+        columns = {f"0007/{k}": {"person": "ann lee"} for k in range(3)}
+        dataset(tmp_path / "train" / name, photos, columns=columns)
+    decisions = read_decisions(tmp_path)
+    person = Person(labels=frozenset({("train/b", "0007")}))
+    head = "action,dataset,id,identity,to\n"
+    assert decisions.text_names(head + "merge,a,,0008,0007", person, images=set())
+    other = Person(labels=frozenset({("train/b", "0008")}))
+    assert decisions.text_names(head + "merge,a,,0007,b/0008", other, images=set())
+    assert not decisions.text_names(head + "merge,a,,0007,a/0008", other, images=set())
+
+
 def test_decisions_in_a_wrong_form_are_named_by_line(data: Path) -> None:
     (data / "cleaning.csv").write_text("action,dataset,id,identity,to\ndrop,web,,Bo,\ndrop,web\n")
     with pytest.raises(DatasetError, match=r"cleaning.csv, line 3: 2 values instead of 5"):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from facewright.datasets import form
+from facewright.datasets.pairs import PAIR_COLUMNS
 from facewright.datasets.validation.measuring import MEASURES
 from facewright.datasets.validation.tables import EXPECTED, HELD
 from facewright.errors import DatasetError
@@ -87,17 +88,35 @@ def test_one_id_twice_is_refused_however_far_apart(
 ) -> None:
     monkeypatch.setattr(form, "ROWS", 3)
     with form.DatasetWriter(tmp_path) as writer:
-        for k in (0, 1, 2, 3, 4, 5, 6, 0):
-            writer.add(id=f"a/{k}", identity="a", data=b"x")
+        for id in ("a/0", "a/1", "b/0", "b/1", "c/0", "c/1", "d/0", "a/0"):
+            writer.add(id=id, identity=id[0], data=b"x")
         with pytest.raises(DatasetError, match="two images are named 'a/0'"):
             writer.finish(CARD)
 
 
+def test_one_id_twice_in_a_run_of_one_identity_is_refused_at_once(tmp_path: Path) -> None:
+    """As photos lie in sorted sources: millions of others need not be read first."""
+    with form.DatasetWriter(tmp_path) as writer:
+        for id in ("a/0", "b/0", "b/1"):
+            writer.add(id=id, identity=id[0], data=b"x", columns={"origin": f"{id}.jpg"})
+        with pytest.raises(DatasetError, match=r"'b/0' \('b/0.jpg' and 'b/0.png'\)"):
+            writer.add(id="b/0", identity="b", data=b"y", columns={"origin": "b/0.png"})
+
+
+def test_counts_are_those_of_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(form, "ROWS", 3)
+    with form.DatasetWriter(tmp_path) as writer:
+        for k in range(8):
+            writer.add(id=f"a{k // 3}/{k}", identity=f"a{k // 3}", data=b"x")
+        writer.finish(CARD)
+    assert form.open_dataset(tmp_path).counts() == (8, 3)
+
+
 def test_one_id_twice_names_both_files(tmp_path: Path) -> None:
     with form.DatasetWriter(tmp_path) as writer:
-        for name in ("a/1.jpg", "a/2.jpg", "a/1.png"):
+        for name in ("a/1.jpg", "b/2.jpg", "a/1.png"):
             columns = {"origin": name}
-            writer.add(id=name.partition(".")[0], identity="a", data=b"x", columns=columns)
+            writer.add(id=name.partition(".")[0], identity=name[0], data=b"x", columns=columns)
         with pytest.raises(DatasetError, match=r"named 'a/1' \('a/1.jpg' and 'a/1.png'\): rename"):
             writer.finish(CARD)
 
@@ -136,7 +155,7 @@ def written(root: Path) -> Path:
         for k in range(3):
             writer.add(id=f"a/{k}", identity="a", data=b"x", suffix=".jpg")
         pairs = [(0, 1, "a/0", "a/1"), (1, 1, "a/1", "a/2")]
-        writer.finish(CARD, pairs=pd.DataFrame(pairs, columns=form.PAIR_COLUMNS))
+        writer.finish(CARD, pairs=pd.DataFrame(pairs, columns=PAIR_COLUMNS))
     return root
 
 
@@ -216,25 +235,3 @@ def test_what_stages_state_no_source_may_bring() -> None:
     stated = {*form.MANIFEST_COLUMNS, *HELD, *EXPECTED, *measured}
     assert stated <= form.RESERVED
     assert not form.RESERVED & {"person", "landmarks", "aligned", "source", "age", "gender"}
-
-
-def test_labels_must_fit_the_identities() -> None:
-    pairs = pd.DataFrame([(0, 1, "A/1", "A/2"), (0, 0, "A/1", "B/1")], columns=form.PAIR_COLUMNS)
-    form.check_labels(pairs, lambda id: id[0], where="pairs.txt")
-    for label, said in ((0, "two identities"), (1, "one identity")):
-        with pytest.raises(DatasetError, match=rf"^pairs.txt: .* called {said}.*\(1 such pairs\)"):
-            form.check_labels(pairs.assign(label=label), lambda id: id[0], where="pairs.txt")
-
-
-@pytest.mark.parametrize("identity", ["", " ", ".", "..", "a/b", "a\\b", "a\0b", "a\nb", "\x7f"])
-def test_an_identity_that_is_no_folder_is_refused(identity: str) -> None:
-    with pytest.raises(DatasetError, match=r"^there: .* can be no identity"):
-        form.check_identity(identity, where="there")
-    form.check_identity("Zoë_Ω 7.", where="there")
-
-
-def test_ten_folds_of_one_size_in_the_order_given() -> None:
-    folds = [form.fold_of(k, 40) for k in range(40)]
-    assert folds == sorted(folds)
-    assert [folds.count(fold) for fold in range(10)] == [4] * 10
-    assert {form.fold_of(k, 3) for k in range(3)} <= set(range(10))

@@ -139,6 +139,22 @@ def test_linked_folders_are_refused_and_linked_files_read(tmp_path: Path) -> Non
     assert "'loop' is a link" in refused(source, tmp_path / "out")
 
 
+def test_a_folder_with_a_backslash_in_its_name_is_named(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", {"A\\B/1.jpg": jpeg(1)})
+    said = refused(source, tmp_path / "out")
+    assert repr("A\\B/1.jpg") in said
+    assert "rename it" in said
+    assert "archive" not in said
+
+
+def test_links_that_lead_in_circles_are_refused(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in")
+    (source / "陳" / "a.jpg").symlink_to("b.jpg")
+    (source / "陳" / "b.jpg").symlink_to("a.jpg")
+    said = refused(source, tmp_path / "out")
+    assert "a.jpg cannot be read (Too many levels of symbolic links)" in said
+
+
 def test_pipes_and_devices_are_refused_unread(tmp_path: Path) -> None:
     pipe, device = tmp_path / "1" / "x.jpg", tmp_path / "2" / "x.jpg"
     for path in (pipe, device):
@@ -331,8 +347,7 @@ def test_names_come_back_as_they_were(names: dict[str, str], kind: str) -> None:
     photos = {f"{identity}/{stem}.jpg": b"x" for identity, stem in names.items()}
     with tempfile.TemporaryDirectory() as there:
         source = archive(Path(there) / f"a{kind}", photos)
-        dataset = import_dataset(source, Path(there) / "out")
-    manifest = dataset.manifest
+        manifest = import_dataset(source, Path(there) / "out").manifest
     assert dict(zip(manifest["identity"], manifest["id"], strict=True)) == {
         identity: f"{identity}/{stem}" for identity, stem in names.items()
     }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fuzz_readers import MAGIC, Files, framed, jpeg, packed, record, record_set
+from benchmarks.fuzz_files import MAGIC, Files, framed, jpeg, packed, record, record_set
 from facewright.datasets.readers import MAX_IMAGE_BYTES, Entry, insightface
 from facewright.datasets.readers.insightface import read_records
 from facewright.errors import DatasetError

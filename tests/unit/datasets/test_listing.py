@@ -63,6 +63,25 @@ def test_rows_become_rows_of_the_manifest(tmp_path: Path, suffix: str) -> None:
     assert manifest["camera"].fillna("").tolist() == ["front, left", 'a "b"', "", "x"]
 
 
+def test_paths_may_lead_anywhere_on_this_machine(tmp_path: Path) -> None:
+    """Their ids are made of names alone."""
+    there = folder(tmp_path / "photos", {"Ann/1.jpg": picture(1), "x/2.jpg": picture(2)})
+    (tmp_path / "lists").mkdir()
+    rows = f"{there}/Ann/1.jpg,Ann\n../photos/x/2.jpg,Ann\n./../photos//x/2.jpg,Bo\n"
+    (tmp_path / "lists" / "list.csv").write_text(f"path,identity\n{rows}")
+    dataset = import_dataset(tmp_path / "lists" / "list.csv", tmp_path / "out")
+    assert contents(dataset) == {
+        "Ann/1": picture(1),
+        "Ann/photos-x-2": picture(2),
+        "Bo/photos-x-2": picture(2),
+    }
+    assert dataset.manifest["origin"].tolist() == [
+        f"{there}/Ann/1.jpg",
+        "photos/x/2.jpg",
+        "photos/x/2.jpg",
+    ]
+
+
 def test_parquet_keeps_types(tmp_path: Path) -> None:
     folder(tmp_path, PHOTOS)
     table = pa.table(
@@ -91,8 +110,10 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
         ("loose.jpg,A\n\nloose.jpg", "line 4 has 1 cells, and there are 2 columns"),
         ("loose.jpg,", "line 2: its identity is None"),
         (",A", "line 2: its path is None"),
-        ("../loose.jpg,A", "line 2: '../loose.jpg' leads outside"),
-        ("/loose.jpg,A", "line 2: '/loose.jpg' leads outside"),
+        ("../loose.jpg,A", "line 2: '../loose.jpg' is not there: paths are absolute or start from"),
+        ("/no/loose.jpg,A", "line 2: '/no/loose.jpg' is not there"),
+        ("Ann Lee\\1.jpg,A", "has a backslash, a drive's letter"),
+        ("C:/1.jpg,A", "has a backslash, a drive's letter"),
         ("loose.jpg,A/B", "'A/B' can be no identity"),
         ("loose.jpg,A\nloose.jpg,A", "two images are named 'A/loose'"),
         ('loose.jpg,"A', "cannot be read as CSV"),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from facewright.datasets.names import comparable, is_label
+from facewright.datasets.names import check_identity, comparable, is_label, tell_apart
+from facewright.errors import DatasetError
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,26 @@ def test_points_that_most_writing_leaves_out_are_left_out() -> None:
 
 def test_a_mark_alone_is_no_word() -> None:
     assert comparable("❤️ Ann") == "ann"
+
+
+def test_labels_are_told_apart_by_the_names_of_their_people() -> None:
+    stated = [
+        *(("a", "01", "Ann"), ("b", "01", "ANN"), ("c", "01", ""), ("d", "01", "Bo")),
+        *(("a", "02", "Cy"), ("b", "02", "cy")),  # one person
+        *(("a", "03", ""), ("b", "03", "")),  # nobody knows: two
+        *(("a", "04", "Di"), ("a", "04", "Ed"), ("b", "04", "Di")),  # of two names, so of none
+        *(("a", "Ann", ""), ("b", "Ann", "")),  # a name is one person
+        ("a", "05", "Ann"),
+    ]
+    assert tell_apart(stated) == {
+        **{("a", "01"): "a", ("b", "01"): "a", ("c", "01"): "c", ("d", "01"): "d"},
+        **{("a", "03"): "a", ("b", "03"): "b"},
+        **{("a", "04"): "a", ("b", "04"): "b"},
+    }
+
+
+@pytest.mark.parametrize("identity", ["", " ", ".", "..", "a/b", "a\\b", "a\0b", "a\nb", "\x7f"])
+def test_an_identity_that_is_no_folder_is_refused(identity: str) -> None:
+    with pytest.raises(DatasetError, match=r"^there: .* can be no identity"):
+        check_identity(identity, where="there")
+    check_identity("Zoë_Ω 7.", where="there")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fuzz_readers import jpeg, python2
+from benchmarks.fuzz_files import jpeg, python2
 from facewright.datasets.readers import plain_pickle
 from facewright.datasets.readers.insightface import read_pickled_pairs
 from facewright.errors import DatasetError

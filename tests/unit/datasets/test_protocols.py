@@ -123,6 +123,45 @@ def test_agedb_says_name_age_and_gender(tmp_path: Path, top: str) -> None:
     assert "'Ann/1.jpg' does not lie like '0_AnnLee_35_f.jpg'" in refused(mixed, tmp_path / "no")
 
 
+@pytest.mark.parametrize("kind", ["folder", "a.zip", "a.tar", "data"])
+def test_folders_of_identities_outweigh_names_like_agedbs(tmp_path: Path, kind: str) -> None:
+    """`1_front_30_m` may be a view and a number: two people would become one, called `front`."""
+    photos = {
+        f"{who}/{k}_front_3{k}_m.jpg": picture((who, k)) for who in ("Ann", "Bo") for k in (1, 2)
+    }
+    source = folder(tmp_path / "in", photos) if kind in ("folder", "data") else None
+    if kind == "data":
+        source = import_dataset(tmp_path / "in", tmp_path / "set").root / "shards"
+    manifest = import_dataset(source or archive(tmp_path / kind, photos), tmp_path / "out").manifest
+    assert manifest["identity"].tolist() == ["Ann", "Ann", "Bo", "Bo"]
+    assert manifest["id"][0] == "Ann/1_front_31_m"
+
+
+AGEDB = ["0_AnnLee_35_f.jpg", "1_AnnLee_40_f.jpg", "10_Bo_Ek_7_M.jpg"]
+
+
+def test_pairs_may_name_photos_alone_where_names_say_who_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("0\t1\t{}\t{}\n1\t0\t{}\t{}\n".format(*AGEDB[:2], *AGEDB[1:]))
+    source = folder(tmp_path / "AgeDB", {name: picture(name) for name in AGEDB})
+    pairs = import_dataset(source, tmp_path / "a", pairs=path).pairs
+    assert pairs is not None
+    assert pairs[["a", "b"]].to_numpy().tolist() == [
+        ["AnnLee/0_AnnLee_35_f", "AnnLee/1_AnnLee_40_f"],
+        ["AnnLee/1_AnnLee_40_f", "Bo_Ek/10_Bo_Ek_7_M"],
+    ]
+    path.write_text(f"fold\tlabel\tpath\tpath\n0\t1\t{FLAT[0]}\t{FLAT[1]}\n")
+    together = folder(tmp_path / "flat", {f"in/{name}": picture(name) for name in FLAT})
+    apart = folder(tmp_path / "lfw", {f"{n.rpartition('_')[0]}/{n}": picture(n) for n in FLAT})
+    for source in (together, apart):
+        pairs = import_dataset(source, tmp_path / "b", pairs=path).pairs
+        assert pairs is not None
+        assert pairs.iloc[0].tolist() == [0, 1, "Ann_Lee/Ann_Lee_0001", "Ann_Lee/Ann_Lee_0002"]
+    path.write_text("0\t1\tphoto.jpg\tAnn_Lee_0001.jpg\n")
+    with pytest.raises(DatasetError, match="is no pair"):
+        read_protocol(path)
+
+
 FLAT = ["Ann_Lee_0001.jpg", "Ann_Lee_0002.jpg", "Bo_0001.jpg", "Bo_0002.jpg"]
 
 

@@ -1,5 +1,6 @@
 """A few hundred mutated files through each reader of a binary format; `benchmarks/` runs more."""
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import fuzz_readers
-from benchmarks.fuzz_readers import Reader, case, fuzz, jpeg, mutated, readers
+from benchmarks.fuzz_files import jpeg
+from benchmarks.fuzz_readers import Reader, case, fuzz, mutated, readers, shares
 from facewright.datasets.readers import Entry
 
 INPUTS = 300
+UNCHECKED = {"size of an image", "pixels of an image", "Parquet list"}  # most bytes may be any
 
 
 @pytest.mark.parametrize("name", list(readers()))
@@ -20,7 +23,7 @@ def test_mutated_files_are_read_or_refused(name: str, capsys: pytest.CaptureFixt
     assert not outcome.crashes, capsys.readouterr().err
     assert outcome.accepted + outcome.refused == INPUTS
     assert outcome.accepted > 0
-    least = INPUTS / 20 if name == "size of an image" else INPUTS / 2  # pixels are not checked
+    least = INPUTS / 20 if name in UNCHECKED else INPUTS / 2
     assert outcome.refused > least, "the mutations hardly touch what is checked"
 
 
@@ -28,11 +31,7 @@ def test_mutated_files_are_read_or_refused(name: str, capsys: pytest.CaptureFixt
 def test_the_files_that_are_mutated_are_valid(name: str, tmp_path: Path) -> None:
     reader = readers()[name]
     for number, files in enumerate(reader.files):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        for file, data in files.items():
-            (folder / file).write_bytes(data)
-        path = folder if len(files) > 1 else folder / next(iter(files))
+        path = reader.write(tmp_path / str(number), files)
         assert sum(len(entry.read()) for entry in reader.read(path)) > 400
 
 
@@ -51,6 +50,33 @@ def lying(path: Path) -> Iterator[Entry]:
 
 def leading_outside(path: Path) -> Iterator[Entry]:
     yield Entry("../a.jpg", 0, lambda: b"")
+
+
+def dying(path: Path) -> Iterator[Entry]:
+    """As C code does where it writes beyond its memory, at every second input."""
+    if path.read_bytes()[:1] == b"A":
+        os.abort()
+    yield Entry("a.jpg", 1, lambda: b"1")
+
+
+def test_a_process_that_dies_is_a_crash_and_the_next_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = [{"a": b"A" * 100}, {"a": b"B" * 100}]
+    outcome = fuzz("x", Reader(files, dying, apart=True), range(6), seed=3)
+    expected = [case("x", Reader(files, dying), n, seed=3)["a"][:1] == b"A" for n in range(6)]
+    assert 0 < sum(expected) < 6
+    assert outcome.crashes == sum(expected)
+    assert outcome.accepted == 6 - sum(expected)
+    assert f"CRASH x {expected.index(True)} (seed 3): it ended with -6" in capsys.readouterr().err
+
+
+def test_every_reader_has_a_share_and_binary_formats_have_most() -> None:
+    given = shares(readers(), 100_000)
+    assert 100_000 <= sum(given.values()) <= 100_000 + len(given)
+    assert min(given.values()) >= 4000
+    binary = ("rec", "idx", "bin", "tar", "tar.gz", "tar.bz2, tar.xz", "zip")
+    assert sum(given[name] for name in binary) > 75_000
 
 
 @pytest.mark.parametrize("read", [broken, endless, lying, leading_outside])

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from facewright.datasets.exporting import EXPORTED_CARD, LIST, export_dataset
-from facewright.datasets.form import DatasetWriter, check_identity, open_dataset
+from facewright.datasets.form import DatasetWriter, open_dataset
 from facewright.datasets.importing import import_dataset
+from facewright.datasets.names import check_identity
 from facewright.errors import DatasetError
 from tests.unit.datasets.making import contents, folder, jpeg
 

@@ -13,7 +13,7 @@ from facewright.datasets.importing import import_dataset
 from facewright.datasets.readers import s3
 from facewright.errors import DatasetError
 
-from .making import picture
+from .making import archive, picture
 from .s3_server import BUCKET, KEY, Server, serving
 
 PHOTOS = {
@@ -146,7 +146,8 @@ def test_a_server_that_is_not_there_is_named_soon(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["train/../x/1.jpg", "train/a\\b/1.jpg"])
 def test_keys_that_lead_outside_are_refused(server: Server, tmp_path: Path, key: str) -> None:
     server.objects[key] = picture(7)
-    assert "leads outside" in refused(server, tmp_path / "out")
+    said = "has a backslash" if "\\" in key else "leads outside"
+    assert said in refused(server, tmp_path / "out")
 
 
 def test_archives_and_lists_in_a_bucket(server: Server, tmp_path: Path) -> None:
@@ -163,9 +164,36 @@ def test_archives_and_lists_in_a_bucket(server: Server, tmp_path: Path) -> None:
     dataset = imported(server, tmp_path / "b", f"s3://{BUCKET}/list.csv")
     assert contents(dataset) == {"training/C/1.jpg": picture(6), "train/Bo/1.jpg": picture(3)}
     assert dataset.manifest["id"].tolist() == ["See/training-C-1", "Bo/1"]
+    for path in (b"../x/1.jpg", b"/train/Bo/1.jpg"):
+        server.objects["list.csv"] = b"path,identity\n" + path + b",See\n"
+        line = refused(server, tmp_path / "out", f"s3://{BUCKET}/list.csv")
+        assert "leads out of the list's folder in the bucket" in line
     server.objects["list.csv"] = b"path,identity\ntraining/C/7.jpg,See\n"
     line = refused(server, tmp_path / "out", f"s3://{BUCKET}/list.csv")
     assert f"s3://{BUCKET}/training/C/7.jpg: it is not there" in line
+
+
+def test_shards_in_a_bucket_are_those_of_a_folder(server: Server, tmp_path: Path) -> None:
+    """One after the other, and no more than one on the disk."""
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    archive(shards / "s-0.tar", {"0.jpg": picture(0), "0.cls": b"Bo"})
+    archive(shards / "s-1.tgz", {"0.jpg": picture(1), "0.cls": b"Bo"})
+    archive(shards / "s-2.tar", {"x/1.jpg": picture(2)})
+    (shards / "sizes.json").write_bytes(b"{}")
+    for path in shards.iterdir():
+        server.objects[f"shards/{path.name}"] = path.read_bytes()
+    local = import_dataset(shards, tmp_path / "local").manifest
+    remote = imported(server, tmp_path / "remote", f"s3://{BUCKET}/shards/").manifest
+    assert remote.equals(local)
+    assert remote["id"].tolist() == ["Bo/s-0-0", "Bo/s-1-0", "x/1"]
+    server.objects["shards/s-1.tgz"] = server.objects["shards/s-1.tgz"][:200]
+    assert "s-1.tgz is not a folder, tar or zip that can be read to its end" in refused(
+        server, tmp_path / "out", f"s3://{BUCKET}/shards"
+    )
+    server.objects["shards/in/A.jpg"] = picture(1)  # then its folders are identities
+    remote = imported(server, tmp_path / "remote", f"s3://{BUCKET}/shards").manifest
+    assert remote["id"].tolist() == ["in/A"]
 
 
 def test_few_photos_wait_in_the_memory(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +219,7 @@ def test_objects_larger_than_an_image_are_refused_unread(
     assert "is larger than an image can be" in refused(server, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["00000.tar", "train.rec"])
+@pytest.mark.parametrize("name", ["faces.zip", "train.rec"])
 def test_what_is_not_read_from_below_a_prefix_is_told(
     server: Server, tmp_path: Path, name: str
 ) -> None:

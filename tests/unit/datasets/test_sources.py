@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz_readers import record_set
+from benchmarks.fuzz_files import record_set
 from facewright import cli
 from facewright.datasets.exporting import export_dataset
 from facewright.datasets.form import open_dataset

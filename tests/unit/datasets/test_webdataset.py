@@ -107,6 +107,22 @@ def test_what_stands_beside_a_photo_must_make_sense(
     assert said in refused(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("A/0.json", b"{"), ("A/0.cls", b"\xff\xfe"), ("A/0.json", b" " * 2**20 + b"{}")],
+)
+def test_in_a_folder_of_identities_what_cannot_be_read_is_left_out_aloud(
+    tmp_path: Path, name: str, data: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is from a folder on disk."""
+    files = {"A/0.jpg": picture(1), name: data, "A/1.jpg": picture(2)}
+    packed = import_dataset(shard(tmp_path / "a.tar", *files.items()), tmp_path / "out").manifest
+    said = capsys.readouterr().err
+    assert f"1 files that are no images left out, first {name}" in said
+    plain = import_dataset(folder(tmp_path / "a", files), tmp_path / "out").manifest
+    assert packed[["id", "identity", "sha256"]].equals(plain[["id", "identity", "sha256"]])
+
+
 def test_what_stands_beside_a_photo_has_a_largest_size() -> None:
     entry = Entry("0.json", 10**9, bytes)
     with pytest.raises(DatasetError, match="claims 1000 MB"):

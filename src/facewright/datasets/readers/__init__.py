@@ -35,13 +35,24 @@ def checked_name(name: str, *, source: str) -> str:
     """`name` without a leading `./`, if it stays inside the source.
 
     Raises:
-        DatasetError: it is absolute, climbs with `..`, or cannot be written as text.
+        DatasetError: it is absolute, climbs with `..`, or is one that `plain_name` refuses.
     """
+    plain_name(name, source=source)
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    drive = len(name) > 1 and name[1] == ":" and name[0].isascii() and name[0].isalpha()
-    if name.startswith("/") or drive or ".." in parts or "\\" in name or "\0" in name:
+    if name.startswith("/") or ".." in parts:
         raise DatasetError(
             f"{source}: {name!r} leads outside the archive: pack it again with relative paths"
+        )
+    return "/".join(parts)
+
+
+def plain_name(name: str, *, source: str) -> None:
+    """Refuse a name that another system would read as another path, or that is no text."""
+    drive = len(name) > 1 and name[1] == ":" and name[0].isascii() and name[0].isalpha()
+    if drive or "\\" in name or "\0" in name:
+        raise DatasetError(
+            f"{source}: {name!r} has a backslash, a drive's letter or a zero in its path: rename "
+            "it, with forward slashes between folders"
         )
     try:
         name.encode()
@@ -49,7 +60,6 @@ def checked_name(name: str, *, source: str) -> str:
         raise DatasetError(
             f"{source}: the name {name!r} is not UTF-8: rename it in the source"
         ) from error
-    return "/".join(parts)
 
 
 def checked_size(entry: Entry, *, source: str) -> Entry:

@@ -139,16 +139,23 @@ def _ten(values: Any, *, where: str) -> list[float]:
     return points
 
 
-def read_photo_names(path: Path) -> PhotoNames:
-    """The photos that a list names, one a line.
+def read_photo_names(path: Path, *, below: Path | None = None) -> PhotoNames:
+    """The photos that a list names, one a line; what lies in the folder `below` perhaps absolute.
 
     Raises:
         DatasetError: the file cannot be read, or names no photo.
     """
-    names = PhotoNames(line.strip().removeprefix("./") for _, line in lines(path))
+    tops = [f"{top}/" for top in (below.absolute(), below.resolve())] if below else []
+    names = PhotoNames(_inside(line.strip(), tops) for _, line in lines(path))
     if not len(names):
         raise DatasetError(f"{path} names no photo: give one path a line")
     return names
+
+
+def _inside(name: str, tops: list[str]) -> str:
+    """`name` without the folder that it starts with, if that is one of `tops`."""
+    top = next((top for top in ["./", *tops] if name.startswith(top)), "")
+    return name.removeprefix(top)
 
 
 def read_names(path: Path) -> dict[str, Mapping[str, str]]:

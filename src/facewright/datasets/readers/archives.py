@@ -3,7 +3,8 @@
 Nothing is ever unpacked to a path that the archive names. Links, devices, absolute paths and
 paths with `..` are refused by name, even where they are no images: such an archive was made to
 harm, or by mistake. What an archive says of its members decides how much memory they may take:
-a file of some kilobytes can inflate to gigabytes.
+a file of some kilobytes can inflate to gigabytes. A tar takes the same memory at any size; the list
+of a zip stands at its end and is read whole, some 600 bytes for each member.
 """
 
 import copy

@@ -44,12 +44,14 @@ def _inside(root: Path, folder: str) -> list[str]:
     with readable(f"{root}: {root / folder}"), os.scandir(root / folder) as found:
         names = []
         for item in found:
-            if item.is_dir() and item.is_symlink():
+            linked = item.is_symlink()
+            if linked and Path(item.path).is_dir():  # a link that leads in circles is none
                 raise DatasetError(
                     f"{root}: the folder {item.name!r} is a link, which is not followed: "
                     "put the folder itself there"
                 )
-            names.append(f"{folder}{item.name}/" if item.is_dir() else folder + item.name)
+            inner = not linked and item.is_dir()
+            names.append(f"{folder}{item.name}/" if inner else folder + item.name)
         return names
 
 

@@ -23,8 +23,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from facewright.datasets.form import PAIR_COLUMNS, fold_of
 from facewright.datasets.images import image_format, image_size
+from facewright.datasets.pairs import PAIR_COLUMNS, fold_of
 from facewright.datasets.readers import Entry, readable
 from facewright.datasets.readers.plain_pickle import Array, Text, load_plain, read_bytes
 from facewright.datasets.readers.recordio import BUFFER, read_index, read_parts, unpack, whole

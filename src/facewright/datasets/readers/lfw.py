@@ -3,14 +3,21 @@
 A photo is written as NAME and NUMBER there, and lies at `NAME/NAME_NUMBER.jpg` with four digits.
 """
 
+import re
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from facewright.datasets.form import PAIR_COLUMNS, fold_of
+from facewright.datasets.pairs import PAIR_COLUMNS, fold_of
 from facewright.datasets.readers.annotations import without_suffix
 from facewright.datasets.readers.text import all_lines
 from facewright.errors import DatasetError
+
+# A photo whose name says who it is: `Some_Name_0001.jpg`, and as in AgeDB `12_SomeName_35_f.jpg`.
+FLAT = re.compile(r"(?:.*/)?(?P<stem>(?P<identity>[^/]+)_\d+)\.\w+")
+AGEDB = re.compile(
+    r"(?:.*/)?(?P<stem>\d+_(?P<identity>[^/]+)_(?P<age>\d+)_(?P<gender>[mfMF]))\.\w+"
+)
 
 Pair = tuple[int, int, str, str]
 
@@ -38,7 +45,8 @@ def read_pairs(path: Path) -> pd.DataFrame:
 
     Three forms: LFW View 2 (`pairs.txt`: ten folds), LFW View 1 (`pairsDevTest.txt`: no folds; the
     pairs of each label are cut into ten, so that every fold has its share of both),
-    and tab separated `fold, label, path a, path b`, with or without a line of column names.
+    and tab separated `fold, label, path a, path b`, with or without a line of column names. A path
+    is a photo's folder and name, or its name alone where that says who it is (see `FLAT`, `AGEDB`).
 
     Raises:
         DatasetError: the file cannot be read, holds no pair, fewer or more than it announces, or
@@ -103,8 +111,10 @@ def _photo(name: str, number: int) -> str:
 
 
 def _id_of(path: str) -> str:
-    """The photo's folder and its name, with the suffix of an image or without; else nothing."""
+    """The photo's folder, or whoever its name says, and its name without suffix; else nothing."""
     folder, name = PurePosixPath(path).parent.name, PurePosixPath(path).name
+    if not folder and (photo := AGEDB.fullmatch(name) or FLAT.fullmatch(name)):
+        return f"{photo['identity']}/{photo['stem']}"
     return f"{folder}/{without_suffix(name)}" if folder else ""
 
 

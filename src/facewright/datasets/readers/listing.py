@@ -1,8 +1,8 @@
 """A list of photos with their identities: a Parquet, CSV or TSV file, one row per photo.
 
-Columns `path` (from the list's folder) and `identity`; perhaps `person`, `source`, `landmarks`
-(ten numbers, in text with blanks between them), `aligned` (true or false) and any others of text
-or numbers, which are kept in the manifest.
+Columns `path` (from the list's folder, or absolute) and `identity`; perhaps `person`, `source`,
+`landmarks` (ten numbers, in text with blanks between them), `aligned` (true or false) and any
+others of text or numbers, which are kept in the manifest.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facewright.datasets.form import RESERVED
-from facewright.datasets.readers import Entry, checked_name, checked_size, readable
+from facewright.datasets.readers import Entry, checked_size, plain_name, readable
 from facewright.datasets.readers.annotations import parse_points
 from facewright.datasets.readers.text import check_columns, csv_rows
 from facewright.errors import DatasetError
@@ -29,7 +29,8 @@ def read_list(path: Path, *, find: Callable[[str, str], Entry] | None = None) ->
     """Every photo of the list `path`, in its order, as its row states it.
 
     Args:
-        find: (path in the list, where that stands) → its entry; else a file below `path`'s folder.
+        find: (path in the list, where that stands) → its entry; else a file from `path`'s folder
+            on, or wherever an absolute path leads: whoever gives a list here may read what is here.
 
     Raises:
         DatasetError: the list cannot be read, lacks a column or has one of a reserved name, or a
@@ -43,7 +44,8 @@ def read_list(path: Path, *, find: Callable[[str, str], Entry] | None = None) ->
             cells["landmarks"] = parse_points(cells["landmarks"], where=where)
         if cells.get("aligned") is not None:
             cells["aligned"] = _truth(cells["aligned"], where=where)
-        entry = find(checked_name(name, source=where), where)
+        plain_name(name, source=where)
+        entry = find(name, where)
         yield Entry(entry.name, entry.size, entry.read, identity, cells)
 
 
@@ -61,13 +63,18 @@ def _truth(value: Any, *, where: str) -> bool:
 
 
 def _file(folder: Path, name: str, where: str) -> Entry:
-    file = folder / name
+    file = folder / name  # or `name` alone, if that is absolute
     with readable(f"{where}: {name!r}"):
         if not file.is_file():
             raise DatasetError(
-                f"{where}: {name!r} is not there: paths start from the list's folder, {folder}"
+                f"{where}: {name!r} is not there: paths are absolute or start from the list's "
+                f"folder, {folder}"
             )
-        entry = Entry(name, file.stat().st_size, partial(_read, file, where))
+        # Two that this makes one, `../a.jpg` and `a.jpg`, are refused as two images of one name.
+        whole = "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+        entry = Entry(
+            "/" * name.startswith("/") + whole, file.stat().st_size, partial(_read, file, where)
+        )
     return checked_size(entry, source=where)
 
 

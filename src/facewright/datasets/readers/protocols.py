@@ -15,17 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import PAIR_COLUMNS, fold_of
-from facewright.datasets.readers.lfw import Pair, read_pairs
+from facewright.datasets.pairs import PAIR_COLUMNS, fold_of
+from facewright.datasets.readers.lfw import AGEDB, FLAT, Pair, read_pairs
 from facewright.datasets.readers.text import all_lines
 from facewright.errors import DatasetError
 
-# A photo whose identity is part of its own name or of the folder above its own.
-FLAT = re.compile(r"(?:.*/)?(?P<stem>(?P<identity>[^/]+)_\d+)\.\w+")
 CFP = re.compile(r"(?:.*/)?(?P<identity>\d{3})/(?P<view>frontal|profile)/(?P<stem>\d+)\.\w+")
-AGEDB = re.compile(
-    r"(?:.*/)?(?P<stem>\d+_(?P<identity>[^/]+)_(?P<age>\d+)_(?P<gender>[mfMF]))\.\w+"
-)
 
 _HALF = re.compile(r"(\S.*\.\w+)\s+(\d+)")
 
@@ -49,7 +44,10 @@ def read_protocol(path: Path) -> Protocol:
     lines = all_lines(path)
     if lines and _HALF.fullmatch(lines[0]) and "\t" not in lines[0]:
         return Protocol(_halves(path, lines), flat=True)
-    return Protocol(read_pairs(path))
+    # A photo that stands alone in a list lies so, as a rule.
+    bare = {name.strip() for line in lines for name in line.split("\t")[2:] if "/" not in name}
+    flat = any(FLAT.fullmatch(name) and not AGEDB.fullmatch(name) for name in bare)
+    return Protocol(read_pairs(path), flat=flat)
 
 
 def _halves(path: Path, lines: list[str]) -> pd.DataFrame:

@@ -98,7 +98,17 @@ def _listed(pages: Iterable[Any], bucket: Bucket) -> Iterator[Any]:
 
 
 def object_entry(bucket: Bucket, name: str, where: str) -> Entry:
-    """The object `name` in the folder that `bucket.prefix` lies in; its size is not asked for."""
+    """The object `name` in the folder that `bucket.prefix` lies in; its size is not asked for.
+
+    Raises:
+        DatasetError: the name leads out of that folder.
+    """
+    if name.startswith("/") or ".." in name.split("/"):
+        raise DatasetError(
+            f"{where}: {name!r} leads out of the list's folder in the bucket: put the list above "
+            "the photos, and write paths from there"
+        )
+    name = checked_name(name, source=where)  # without ./
     key = posixpath.join(posixpath.dirname(bucket.prefix), name)
     return Entry(name, 0, partial(_read, bucket, key, None))
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from facewright.datasets.images import is_image_name
+from facewright.datasets.images import is_hidden, is_image_name
 from facewright.datasets.readers import Entry
 from facewright.datasets.readers.annotations import parse_points
 from facewright.datasets.readers.archives import read_archive
@@ -36,6 +36,17 @@ def find_shards(folder: Path) -> list[Path]:
     if any(path.is_dir() or is_image_name(path.name) for path in found):
         return []
     return [path for path in found if path.name.lower().endswith(SHARDS)]
+
+
+def shards_among(names: Iterable[str]) -> list[str]:
+    """The tars among these names, if none of them lies in a folder or is an image; else none."""
+    found = []
+    for name in names:
+        if "/" in name or is_image_name(name):
+            return []
+        if name.lower().endswith(SHARDS) and not is_hidden(name):
+            found.append(name)
+    return found
 
 
 def read_shards(shards: Iterable[Path], *, source: str) -> Generator[Entry]:
@@ -71,8 +82,12 @@ def read_samples(entries: Iterable[Entry], *, source: str) -> Generator[Entry]:
     Holds one sample at a time, and passes on whatever has nothing beside it. How many labels were
     not taken, since their photos lie in folders, is said aloud.
 
+    A file beside a photo that is too large, or not what its suffix says, is passed on as nothing of
+    a sample where the photo's folder says who it is.
+
     Raises:
-        DatasetError: a file beside a photo is too large, or not what its suffix says.
+        DatasetError: there is such a file beside a photo in no folder, or what one says of identity
+            or landmarks makes no sense.
     """
     reader = _Samples(source)
     key, photo, beside = "", None, dict[str, Entry]()
@@ -85,12 +100,15 @@ def read_samples(entries: Iterable[Entry], *, source: str) -> Generator[Entry]:
         if image:
             photo = _held(entry)
         elif suffix.lower() in SIDECARS:
-            if entry.size > MAX_SIDECAR_BYTES:
+            if entry.size <= MAX_SIDECAR_BYTES:
+                beside[suffix.lower()] = _held(entry)
+            elif "/" in entry.name:
+                yield entry  # as in a folder on disk, where nothing beside a photo is read
+            else:
                 raise DatasetError(
                     f"{source}: {entry.name!r} claims {entry.size / 1e6:.0f} MB, and what stands "
                     "beside a photo ends at 1: remove it from the source"
                 )
-            beside[suffix.lower()] = _held(entry)
         else:
             yield entry
     yield from reader.sample(photo, beside)
@@ -118,35 +136,38 @@ class _Samples:
         if photo is None:
             yield from beside.values()
         elif beside:
-            identity, columns = self._said(photo, beside)
+            read: dict[str, Any] = {}
+            for suffix, entry in beside.items():
+                try:
+                    read[suffix] = _content(suffix, entry.read())
+                except (ValueError, RecursionError) as error:
+                    if "/" in photo.name:
+                        yield entry
+                        continue
+                    kind = "JSON" if suffix == ".json" else "text"
+                    raise DatasetError(
+                        f"{self._source}: {entry.origin!r} is no {kind} ({error}): correct it"
+                    ) from error
+            identity, columns = self._said(photo, read, beside)
             yield replace(photo, identity=identity, columns=columns)
         else:
             yield photo
 
-    def _said(self, photo: Entry, beside: Mapping[str, Entry]) -> tuple[str | None, dict[str, Any]]:
-        """(identity, columns) as the files beside a photo state them."""
+    def _said(
+        self, photo: Entry, read: Mapping[str, Any], beside: Mapping[str, Entry]
+    ) -> tuple[str | None, dict[str, Any]]:
+        """(identity, columns) as what was `read` of the files beside a photo states them."""
         identity: str | None = None
         columns: dict[str, Any] = {}
-        if entry := beside.get(".json"):
-            where = f"{self._source}: {entry.origin!r}"
-            try:
-                values = json.loads(entry.read())
-            except (ValueError, RecursionError) as error:
-                raise DatasetError(f"{where} is no JSON ({error}): correct it") from error
-            if isinstance(values, dict):
-                if ".cls" not in beside:
-                    identity = self._named(photo, values, where=where)
-                kept = (name for name in ("person", "source") if values.get(name))
-                columns = {name: str(values[name]) for name in kept}
-                if values.get("landmarks") is not None:
-                    columns["landmarks"] = parse_points(values["landmarks"], where=where)
-        if entry := beside.get(".cls"):
-            where = f"{self._source}: {entry.origin!r}"
-            try:
-                identity = _label(entry.read().decode().strip(), where=where)
-            except UnicodeDecodeError as error:
-                raise DatasetError(f"{where} is no text: correct it") from error
-        return identity, columns
+        if isinstance(values := read.get(".json"), dict):
+            where = f"{self._source}: {beside['.json'].origin!r}"
+            if ".cls" not in read:
+                identity = self._named(photo, values, where=where)
+            kept = (name for name in ("person", "source") if values.get(name))
+            columns = {name: str(values[name]) for name in kept}
+            if values.get("landmarks") is not None:
+                columns["landmarks"] = parse_points(values["landmarks"], where=where)
+        return read.get(".cls", identity), columns
 
     def _named(self, photo: Entry, values: Mapping[str, Any], *, where: str) -> str | None:
         """`identity`, or where no folder says it `label` or `cls`, which may be of anything."""
@@ -158,6 +179,13 @@ class _Samples:
         self.labels += 1
         self.first = self.first or photo.origin
         return None
+
+
+def _content(suffix: str, data: bytes) -> Any:
+    """What a file beside a photo holds; a caption says nothing, and may be in any encoding."""
+    if suffix == ".json":
+        return json.loads(data)
+    return data.decode().strip() if suffix == ".cls" else None
 
 
 def _label(value: Any, *, where: str) -> str | None:

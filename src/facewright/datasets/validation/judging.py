@@ -55,9 +55,17 @@ def judge_photos(
 def judge_identities(
     train: pd.DataFrame, *, rules: Rules, decisions: Decisions, examiner: Examiner
 ) -> None:
-    """Reject all photos of the identities that break a rule, but for those that a person keeps."""
+    """Reject all photos of the identities that break a rule, but for those that a person keeps.
+
+    Adds to `train` the columns of the rules that reject nothing: a photo has its identity's values.
+    """
     table = identity_table(train)
-    broken = {rule.reason: rule.broken(table).to_numpy() for rule in rules.identities}
+    for rule in rules.noticed:
+        values = table.set_index("identity")[rule.column].astype("float32")
+        train[rule.column] = train["identity"].map(values)
+    broken = {
+        rule.reason: rule.broken(table).to_numpy() for rule in rules.identities if rule.in_train
+    }
     suite = Suite("train_identities", table, rules.identities, index="identity")
     broken |= examiner.examine(suite)
     for reason, rows in broken.items():

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+FAR_MORE = 10.0  # times the median number of photos: often several people of one name
+NEARLY_ALL = 0.9  # share of one source: who is learnt may be the camera
+SOME = 5  # photos, of which a share says something
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -95,8 +99,8 @@ def cleaning_rule() -> Rule:
 def copy_rules() -> list[Rule]:
     """Rules on one photo beside the others of its set."""
     return [
-        Rule("label_conflict", "names", "Identities that claim the same bytes.", high=1),
-        Rule("duplicate", "earlier_copies", "Copies before it, same identity.", high=0),
+        Rule("label_conflict", "names", "People that claim the same bytes.", high=1),
+        Rule("duplicate", "earlier_copies", "Copies before it, same person.", high=0),
     ]
 
 
@@ -128,7 +132,7 @@ def overlap_rules() -> list[Rule]:
 
 
 def identity_rules(limits: Limits) -> list[Rule]:
-    """Rules on a training identity; one that breaks them loses all its photos."""
+    """Rules on a training identity; one that breaks them loses all its photos, or is noticed."""
     rules = [
         Rule(
             "few_images",
@@ -137,24 +141,20 @@ def identity_rules(limits: Limits) -> list[Rule]:
             low=limits.min_images_per_identity,
         )
     ]
-    if limits.max_images_per_identity is not None:
-        rules.append(
-            Rule(
-                "many_images",
-                "usable",
-                "Photos that no other rule rejects.",
-                high=limits.max_images_per_identity,
-            )
-        )
-    if limits.max_source_share is not None:
-        rules.append(
-            Rule(
-                "one_source",
-                "source_share",
-                "Share of the photos that come from one source, of those with a source.",
-                high=limits.max_source_share,
-            )
-        )
+    # Without a limit nothing is rejected, and what is far from the others is noticed.
+    many, share = limits.max_images_per_identity, limits.max_source_share
+    if many is not None:
+        says = "Photos that no other rule rejects."
+        rules.append(Rule("many_images", "usable", says, high=many))
+    else:
+        says = "Usable photos ÷ the median of the identities that have two or more."
+        rules.append(Rule("many_images", "times_median", says, high=FAR_MORE, in_train=False))
+    if share is not None:
+        says = "Share of the photos that come from one source, of those with a source."
+        rules.append(Rule("one_source", "source_share", says, high=share))
+    else:
+        says = f"The same of identities with {SOME} or more photos that have a source."
+        rules.append(Rule("one_source", "main_source_share", says, high=NEARLY_ALL, in_train=False))
     return rules
 
 
@@ -205,6 +205,11 @@ class Rules:
     identities: list[Rule]
     sets: list[Rule]
     drift: list[Rule]
+
+    @property
+    def noticed(self) -> list[Rule]:
+        """Those on identities that reject nothing."""
+        return [rule for rule in self.identities if not rule.in_train]
 
     @property
     def of_training(self) -> list[Rule]:

@@ -11,11 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from facewright.datasets.form import Dataset
-from facewright.datasets.names import comparable, is_label
+from facewright.datasets.names import comparable, is_label, tell_apart
 from facewright.datasets.validation.copies import Copies
 from facewright.datasets.validation.measuring import MEASURES
+from facewright.datasets.validation.rules import SOME
 
 OK, REJECTED = "ok", "rejected"
+MOST = 0.5  # share of a dataset's photos that another one may have before that is said
 EXPECTED = ["width", "height", "origin"]  # columns that the verdicts always have
 HELD = [  # columns of ours; a manifest that brings such a one loses it
     "own_id",
@@ -26,6 +28,8 @@ HELD = [  # columns of ours; a manifest that brings such a one loses it
     "identity_in_verify",
     "content_in_verify",
     "near_in_verify",
+    "times_median",
+    "main_source_share",
     "cleaned",
     "status",
     "reason",
@@ -38,8 +42,8 @@ def merged_manifests(datasets: list[Dataset], *, data: Path) -> pd.DataFrame:
 
     Adds dataset (the folder's name), own_id and stated_identity (as the manifest has them) and
     person_name (a name to compare, missing where only a label is known). Ids become `DATASET/ID`
-    if two sets share one. So do the labels (see `names.is_label`) that stand in several sets:
-    0000045 here and there are two people.
+    if two sets share one. So do the labels (see `names.tell_apart`) that stand in several sets:
+    0000045 here and there are two people, unless both are known by the same name.
     """
     tables = []
     for dataset in datasets:
@@ -56,17 +60,27 @@ def merged_manifests(datasets: list[Dataset], *, data: Path) -> pd.DataFrame:
                 person_name=_each(names, lambda name: comparable(name) or None),
             )
         )
+    _tell_apart(tables)
     merged = pd.concat(tables, ignore_index=True)
     merged["own_id"] = merged["id"]
     if merged["id"].duplicated().any():
         merged["id"] = merged["dataset"] + "/" + merged["id"]
-    if len(datasets) > 1:
-        stated = merged[["dataset", "identity"]].drop_duplicates()["identity"]
-        several = [name for name in stated[stated.duplicated()].unique() if is_label(name)]
-        merged["identity"] = merged["identity"].where(
-            ~merged["identity"].isin(several), merged["dataset"] + "/" + merged["identity"]
-        )
     return merged
+
+
+def _tell_apart(tables: list[pd.DataFrame]) -> None:
+    """Put the dataset's name before the labels that are another person in another one."""
+    stated: list[tuple[str, str, str]] = []
+    for table in tables:
+        rows = table[["dataset", "identity", "person_name"]].drop_duplicates()
+        stated += rows.fillna({"person_name": ""}).itertuples(index=False, name=None)
+    whose = tell_apart(stated)
+    owners: dict[str, dict[str, str]] = {}  # dataset → label → name
+    for (dataset, label), owner in whose.items():
+        owners.setdefault(dataset, {})[label] = f"{owner}/{label}"
+    for table in tables:
+        if labels := owners.get(str(table["dataset"].iat[0])):
+            table["identity"] = table["identity"].map(labels).fillna(table["identity"])
 
 
 def nameless(table: pd.DataFrame) -> set[str]:
@@ -82,10 +96,10 @@ def _each(values: "pd.Series[str]", change: Callable[[str], str | None]) -> "pd.
 
 
 def count_copies(table: pd.DataFrame) -> None:
-    """Add names (identities that claim the same bytes) and earlier_copies (of one identity).
+    """Add names (people that claim the same bytes) and earlier_copies (of one person).
 
-    Missing for images that are no images, since empty files are all alike, and for those that a
-    person dropped.
+    Identities that are known by one name are one person here. Missing for images that are no
+    images, since empty files are all alike, and for those that a person dropped.
     """
     counted = table["decodable"] == 1
     if "cleaned" in table:
@@ -93,9 +107,36 @@ def count_copies(table: pd.DataFrame) -> None:
     table["names"] = np.where(counted, 1.0, np.nan)
     table["earlier_copies"] = np.where(counted, 0.0, np.nan)
     several = counted & table["sha256"].where(counted).duplicated(keep=False)
-    copies = table.loc[several, ["sha256", "identity"]]
-    table.loc[several, "names"] = copies.groupby("sha256")["identity"].transform("nunique")
-    table.loc[several, "earlier_copies"] = copies.groupby(["identity", "sha256"]).cumcount()
+    copies = table.loc[several, ["sha256", "identity", "person_name"]]
+    # One name each: a person may have merged two that are called differently.
+    named = copies.dropna().drop_duplicates("identity").set_index("identity")["person_name"]
+    people = "name " + copies["identity"].map(named).astype("str")
+    copies["person"] = people.fillna("label " + copies["identity"])
+    table.loc[several, "names"] = copies.groupby("sha256")["person"].transform("nunique")
+    table.loc[several, "earlier_copies"] = copies.groupby(["person", "sha256"]).cumcount()
+
+
+def contained(table: pd.DataFrame) -> list[tuple[str, str, int, int]]:
+    """Datasets of which another one has most photos, by their bytes.
+
+    Returns (dataset, the other one, photos of the first that the other has, its photos), where
+    equal photos of a dataset count once.
+    """
+    photos = table.loc[table["length"] > 0, ["dataset", "sha256"]]
+    # Few rows are in several datasets, mostly; only those are joined.
+    shared = photos[photos["sha256"].duplicated(keep=False)].drop_duplicates()
+    both = shared.merge(shared, on="sha256", suffixes=("", "_other"))
+    both = both[both["dataset"] != both["dataset_other"]]
+    if both.empty:
+        return []
+    sizes = photos.groupby("dataset")["sha256"].nunique()
+    counts = both.groupby(["dataset", "dataset_other"], sort=True).size()
+    rows = zip(*counts.index.to_frame().to_numpy().T, counts.tolist(), strict=True)
+    return [
+        (str(name), str(other), count, int(sizes[name]))
+        for name, other, count in rows
+        if count > MOST * sizes[name]
+    ]
 
 
 def count_overlap(
@@ -116,19 +157,25 @@ def count_overlap(
 
 
 def identity_table(train: pd.DataFrame) -> pd.DataFrame:
-    """A row per identity that verification does not hold: identity, images, usable, source_share.
+    """A row per identity that verification does not hold: identity, images, and what rules ask for.
 
-    usable: photos that no rule rejects; source_share: the largest share of them with one value of
-    `source`, among those that have a source; missing where none has.
+    usable: photos that no rule rejects; times_median: the same ÷ the median of the identities that
+    have two or more; source_share: the largest share of them with one value of `source`, among
+    those that have a source, missing where none has; main_source_share: the same, missing for fewer
+    than `SOME` of them, and where the whole set has but one source.
     """
     allowed = train.loc[train["identity_in_verify"] == 0, ["identity", "status"]]
     by_name = allowed.assign(usable=allowed["status"] == OK).groupby("identity", sort=True)
     table = by_name.agg(images=("status", "size"), usable=("usable", "sum")).reset_index()
-    table["source_share"] = np.nan
+    table["times_median"] = table["usable"] / table.loc[table["usable"] > 1, "usable"].median()
+    table["source_share"] = table["main_source_share"] = np.nan
     if "source" in train:
         usable = train.loc[train["status"] == OK, ["identity", "source"]].dropna()
         counts = usable.groupby(["identity", "source"]).size().groupby("identity")
         table["source_share"] = table["identity"].map(counts.max() / counts.sum())
+        if usable["source"].nunique() > 1:
+            enough = table["identity"].map(counts.sum()) >= SOME
+            table["main_source_share"] = table["source_share"].where(enough)
     return table
 
 

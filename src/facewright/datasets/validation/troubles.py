@@ -42,7 +42,10 @@ def find_troubles(
         if count and limit:
             troubles.append(Trouble(reason, heading, count, _some(groups, limit)))
 
-    halves = (("training", train, rules.train), ("verification", verify, rules.verify))
+    halves = (
+        ("training", train, [*rules.train, *rules.noticed]),
+        ("verification", verify, rules.verify),
+    )
     for half, table, asked in halves:
         columns = {rule.reason: rule.column for rule in rules.of_training}
         for reason in sorted(set(table["reason"].unique()) - {""}):

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from facewright.datasets.decisions import CLEANING
-from facewright.datasets.form import PAIR_COLUMNS, Dataset, check_pairs, find_datasets
+from facewright.datasets.form import Dataset, find_datasets
+from facewright.datasets.pairs import PAIR_COLUMNS, check_pairs
 from facewright.datasets.validation.cleaning import Decisions, apply_decisions, read_cleaning
 from facewright.datasets.validation.copies import Copies, find_copies
 from facewright.datasets.validation.data_docs import make_portable, write_index
@@ -28,6 +29,7 @@ from facewright.datasets.validation.rules import Limits, Rule, Rules, all_rules
 from facewright.datasets.validation.tables import (
     OK,
     REJECTED,
+    contained,
     count_copies,
     count_overlap,
     merged_manifests,
@@ -78,7 +80,8 @@ def validate_datasets(
         data_docs/: index.html, its pages and those of thumbnails
     Returns counts, flat.
 
-    Identities of one name in several training datasets are taken for one person. `near_distance`:
+    Identities of one name in several training datasets are taken for one person; so are equal
+    labels (`0000045`) that have one name in a column `person`. `near_distance`:
     bits in which near copies may differ, None looks for none; `thumbnails`: photos shown of each
     kind of trouble.
 
@@ -140,6 +143,11 @@ def validate_datasets(
         named = drift["measure"].str.replace(" ", ".")
         metrics |= dict(zip("drift." + named, drift["drift"].tolist(), strict=True))
     _tell(metrics, sets.cards)
+    for name, other, count, size in contained(train):
+        say(
+            f"validate: {count} of {size} photos of train/{name} are in train/{other} too, byte "
+            "for byte: keep one of the two in data/train"
+        )
     if drift is not None:
         far = drift.loc[drift["drift"].abs() > limits.max_drift]
         for measure, value, then, now in far.itertuples(index=False):

@@ -44,6 +44,47 @@ def test_equal_labels_of_two_sets_are_two_people(build: Build) -> None:
     assert set(train["stated_identity"]) >= {"0001", "0002", "0003", "Ann"}
 
 
+def named(data: Path, dataset: str, people: dict[str, str]) -> None:
+    """State the names of people in the column `person`."""
+    path = data / "train" / dataset / "manifest.parquet"
+    manifest = pd.read_parquet(path)
+    manifest.assign(person=manifest["identity"].map(people)).to_parquet(path)
+
+
+def test_a_part_beside_its_whole_loses_no_photo(
+    build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after `subset` or `merge` into data/train: a second copy goes, and no person does."""
+    whole = {f"n00{who}/{k}.png": photo(10 * who + k) for who in (1, 2, 3) for k in range(3)}
+    part = {name: data for name, data in whole.items() if name < "n003"}
+    renamed = {name.replace("n002", "set0-n002"): data for name, data in part.items()}
+    data = build(whole, renamed)
+    people = {"n001": "Ann Lee", "n002": "Bo", "set0-n002": "bo", "n003": "Cy"}
+    named(data, "set0", people)
+    named(data, "set1", people)
+    metrics, train, _ = validate(data)
+    assert reasons(train) == {
+        f"{id}/{k}": "duplicate" for id in ("set1/n001", "set1/set0-n002") for k in range(3)
+    }
+    assert metrics["train.ok"] == len(whole)
+    said = capsys.readouterr().err
+    assert "6 of 6 photos of train/set1 are in train/set0 too, byte for byte: keep one" in said
+    assert "6 of 9 photos of train/set0 are in train/set1 too" in said
+
+
+def test_a_copy_under_labels_of_two_names_is_a_conflict(
+    build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = {f"0001/{k}.png": photo(30 + k) for k in range(3)}
+    data = build(one | GOOD, {"0001/9.png": photo(30), "0001/8.png": photo(88)})
+    named(data, "set0", {"0001": "Ann Lee"})
+    named(data, "set1", {"0001": "Anna Lee"})
+    _, train, _ = validate(data)
+    conflicts = train.loc[train["reason"] == "label_conflict", "id"]
+    assert set(conflicts) == {"0001/0", "0001/9"}
+    assert "byte for byte" not in capsys.readouterr().err  # half of set1 is not most of it
+
+
 def test_the_name_of_a_label_is_what_is_compared(build: Build) -> None:
     """And after a person relabelled a photo, the name that it was given."""
     labels = {f"n00{who}/{k}.png": photo(10 * who + k) for who in (1, 2, 3) for k in range(3)}

@@ -247,6 +247,34 @@ def test_colour_sources_and_numbers_are_limited_where_asked(build: Build) -> Non
     )
 
 
+def test_what_is_far_from_other_identities_is_noticed_without_a_limit(build: Build) -> None:
+    """Ann has 11 times the median of two; all but one photo of Bea come from a film."""
+    photos = {f"Ann/{k}.png": photo(100 + k) for k in range(22)}
+    photos |= {
+        f"{who}/{k}.png": photo(130 + 2 * i + k) for i, who in enumerate("CDEFG") for k in (0, 1)
+    }
+    photos |= {f"Bea/{k}.png": photo(150 + k) for k in range(12)} | {"Hal/0.png": photo(170)}
+    data = build(photos)
+    path = data / "train" / "set0" / "manifest.parquet"
+    manifest = pd.read_parquet(path)
+    film = {f"Bea/{k}": "film" if k else "site" for k in range(12)}
+    film |= {"C/0": "film", "C/1": "film"}  # too few to say anything
+    manifest.assign(source=manifest["id"].map(film)).to_parquet(path)
+    metrics, train, _ = validate(data, thumbnails=4)
+    assert reasons(train) == {"Hal/0": "few_images"}
+    assert metrics["train.noticed.many_images"] == 22
+    assert metrics["train.noticed.one_source"] == 12
+    broken = {row[2]: row[6] for row in _index(data.parent / "validate" / "data_docs")}
+    assert broken["many_images"].startswith("1 ")
+    assert broken["one_source"].startswith("1 ")
+    pages = {path.name for path in (data.parent / "validate" / "data_docs").rglob("*.html")}
+    assert any("many_images" in name for name in pages)
+    metrics, _, _ = validate(data, max_images_per_identity=22, max_source_share=1.0)
+    assert metrics["train.rejected.many_images"] == metrics["train.rejected.one_source"] == 0
+    manifest.assign(source="web").to_parquet(path)  # one for all says nothing of anybody
+    assert validate(data)[0]["train.noticed.one_source"] == 0
+
+
 def test_files_of_several_pictures_are_noticed_and_stay(build: Build) -> None:
     file = io.BytesIO()
     frames = [Image.open(io.BytesIO(photo(k))) for k in (60, 61)]

@@ -1,0 +1,313 @@
+"""Where a person was left behind: outputs that DVC does not know, lists that git does not know."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from dvc.repo import Repo
+
+from facewright import erasure
+from facewright.datasets.erasing import Person
+from facewright.datasets.form import open_dataset
+from facewright.datasets.outputs import find_outputs
+from facewright.datasets.receipts import tell_if_erased
+from facewright.erasure import erase
+from facewright.registry.descent import Descendant
+
+from .datasets.making import dataset, people, picture
+from .datasets.validation.photos import GOOD, VERIFY, builder, photo, scenes, validate
+
+ADA, BO = "Ada_Ünal", "Bo"
+OTHERS = people("Gus Hal")
+
+
+def git(repo: Path, *words: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *identity, *words], cwd=repo, check=True, capture_output=True)
+
+
+def project(root: Path, *, cache: Path | None = None, remote: Path | None = None) -> Path:
+    """A git and DVC repository without data."""
+    root.mkdir(parents=True)
+    git(root, "init")
+    with Repo.init(str(root)) as dvc, dvc.config.edit() as config:
+        config["core"]["analytics"] = False
+        if cache:
+            config["cache"]["dir"] = str(cache)
+        if remote:
+            config["core"]["remote"] = "store"
+            config["remote"]["store"] = {"url": str(remote)}
+    return root
+
+
+def add(root: Path, *, push: bool = False) -> None:
+    with Repo(str(root)) as dvc:
+        dvc.add(str(root / "data"))
+        if push:
+            dvc.push()
+
+
+def commit(root: Path) -> None:
+    git(root, "add", "-A")
+    git(root, "commit", "-m", "change")
+
+
+def replace(root: Path, photos: dict[str, bytes]) -> None:
+    shutil.rmtree(root / "data" / "train" / "web", ignore_errors=True)
+    dataset(root / "data" / "train" / "web", photos)
+
+
+def not_reached(root: Path) -> list[str]:
+    (path,) = (root / "docs" / "erasures").iterdir()
+    found = json.loads(path.read_text())
+    assert found["state"] == "done"
+    return list(found["not_reached"])
+
+
+def holding(needle: bytes, folder: Path) -> bool:
+    return any(needle in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "p").mkdir()
+    monkeypatch.chdir(tmp_path / "p")
+    return tmp_path
+
+
+# --- lists of folders that nobody committed ------------------------------------------------------
+
+
+def test_a_version_that_was_never_committed_leaves_a_cache_elsewhere(here: Path) -> None:
+    """And another project's data in that cache stays, though it holds the person too."""
+    cache = here / "cache"
+    other = project(here / "other", cache=cache)
+    dataset(other / "data" / "train" / "team", {"p/1.jpg": picture("apart")} | people(ADA))
+    dataset(other / "data" / "train" / "more", people("Ivo Jo"))
+    add(other)
+    others = {path for path in cache.rglob("*") if path.is_file()}
+    (theirs,) = cache.glob("files/md5/??/*.dir")
+
+    root = project(here / "p" / "root", cache=cache)
+    dataset(root / "data" / "train" / "other", OTHERS)
+    replace(root, people(f"{ADA} {BO}") | {f"{ADA}/old.jpg": picture("old")})
+    add(root)  # v1
+    replace(root, people(f"{ADA} {BO}"))
+    add(root)
+    commit(root)
+    assert holding(picture("old"), cache)
+    erase(ADA, data=root / "data", purge=True, yes=True)
+    assert not holding(picture("old"), cache)
+    assert all(path.exists() for path in others)
+    line = next(line for line in not_reached(root) if "another project's" in line)
+    assert line.endswith(f": {theirs.parent.name}{theirs.name}")
+    with Repo(str(other)) as dvc:
+        assert not dvc.status()
+
+
+def test_others_in_a_shared_cache_who_do_not_hold_them_are_not_told(here: Path) -> None:
+    cache = here / "cache"
+    other = project(here / "other", cache=cache)
+    dataset(other / "data" / "train" / "team", people("Ivo Jo"))
+    add(other)
+    root = project(here / "p" / "root", cache=cache)
+    replace(root, people(f"{ADA} {BO}"))
+    add(root)
+    commit(root)
+    erase(ADA, data=root / "data", purge=True, yes=True)
+    assert not any("another project's" in line for line in not_reached(root))
+
+
+def test_a_version_that_was_pushed_and_never_committed_leaves_the_remote(here: Path) -> None:
+    """Seen from a clone, whose cache knows nothing of it."""
+    store = here / "store"
+    root = project(here / "p" / "root", remote=store)
+    dataset(root / "data" / "train" / "other", OTHERS)
+    replace(root, people(f"{ADA} {BO}") | {f"{ADA}/old.jpg": picture("old")})
+    add(root, push=True)
+    replace(root, people(f"{ADA} {BO}"))
+    add(root, push=True)
+    commit(root)
+    git(root.parent, "clone", "root", "clone")
+    clone = root.parent / "clone"
+    with Repo(str(clone)) as dvc:
+        dvc.pull()
+    assert holding(picture("old"), store)
+    erase(ADA, data=clone / "data", purge=True, yes=True)
+    assert not holding(picture("old"), store)
+    assert not holding(picture(f"{ADA}/0.jpg"), store)
+    with Repo(str(clone)) as dvc:
+        dvc.push()
+    assert holding(picture(f"{BO}/0.jpg"), store)
+
+
+# --- outputs of which dvc.lock says nothing ------------------------------------------------------
+
+
+def validated(folder: Path) -> Path:
+    """`data/` with one person in both halves, and what `facewright run validate` made of it."""
+    folder.mkdir(exist_ok=True)
+    data = builder(folder)(
+        GOOD | {"yva/1.png": photo(96), "yva/2.png": photo(97)} | scenes("Ann", 3), verify=VERIFY
+    )
+    validate(data, thumbnails=4)
+    (folder / "artifacts").mkdir(exist_ok=True)
+    output = (folder / "validate").rename(folder / "artifacts" / "validate")
+    assert (output / "overlap.txt").read_text() == "yva\n"
+    assert "yva" in (output / "data_docs" / "trouble" / "identity_overlap.html").read_text()
+    return output
+
+
+@pytest.mark.parametrize("tracked", [True, False], ids=["with DVC", "without DVC"])
+def test_what_validate_wrote_goes_though_dvc_did_not_run_it(here: Path, tracked: bool) -> None:
+    root = here / "p" / "root"
+    if tracked:
+        project(root)
+    output = validated(root)
+    mine = root / "artifacts" / "mine"
+    mine.mkdir()
+    (mine / "list.txt").write_text("Yva\n")
+    (root / "artifacts" / ".validate.partial").mkdir()
+    (root / "artifacts" / "gate").mkdir()
+    if tracked:
+        (root / ".gitignore").write_text("/data\n/artifacts\n/train0\n/verify\n")
+        add(root)
+        commit(root)
+    told = erase("Yva", data=root / "data")
+    assert "made from them: artifacts/validate" in told
+    assert output.exists()
+    erase("Yva", data=root / "data", yes=True, purge=True)
+    left = sorted(path.name for path in (root / "artifacts").iterdir())
+    assert left == ["gate", "mine"]
+    lines = not_reached(root)
+    assert f"{mine}, which holds or names them: remove it by hand" in lines
+    assert not [line for line in lines if "artifacts/validate" in line]
+
+
+def test_dvcs_copies_of_an_output_that_names_them_go_whatever_it_was_made_from(here: Path) -> None:
+    """Nothing in dvc.lock leads from the person to it."""
+    root = project(here / "p" / "root")
+    replace(root, people(f"{ADA} {BO}"))
+    (root / "seed").write_text("Somebody\nAda Ünal\n")
+    for name in ("listed", "tools"):
+        command = f"mkdir -p artifacts/{name} && cp seed artifacts/{name}/{name}.txt"
+        stage = {"cmd": command, "deps": ["seed"], "outs": [f"artifacts/{name}"]}
+        stages = {name: stage}
+        (root / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+        with contextlib.chdir(root), Repo() as dvc:
+            dvc.reproduce()
+        (root / "seed").write_text("Somebody\n")
+    add(root)
+    commit(root)
+    assert holding("Ada Ünal".encode(), root / ".dvc" / "cache")
+    erase(ADA, data=root / "data", yes=True, purge=True)
+    assert not holding("Ada Ünal".encode(), root / ".dvc" / "cache")
+    assert [path.name for path in (root / "artifacts").glob("*/")] == ["tools"]
+
+
+def test_what_holds_others_only_stays(here: Path) -> None:
+    root = here / "p"
+    output = validated(root)
+    shutil.rmtree(output)
+    (root / "artifacts" / "validate").mkdir()
+    (output / "overlap.txt").write_text("Ann Yva\nYvan\n")  # other people
+    (output / "index.html").write_text("<p>In Yva we trust</p>")  # prose
+    erase("Yva", data=root / "data", yes=True)
+    assert output.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("overlap.txt", "Ann\nAda Unal \n"),
+        ("proposals.csv", 'drop,web,"Ada_Ünal/0",x\n'),
+        ("proposals.tsv", "drop\tweb/Ada_Ünal/0\n"),
+        ("evaluation.json", '{"worst": [{"a": "web/Ada_\\u00dcnal/0"}]}'),
+        ("page.html", "<figcaption>web/Ada_&#220;nal/0<br>x</figcaption>"),
+        ("notes.txt", "web/0000045/1\n"),
+        ("table.csv", "a,web/0000045,b\n"),
+        ("digests.csv", f"1,{hashlib.sha256(b'a').hexdigest()}\n"),
+    ],
+)
+def test_a_text_that_names_them_is_found(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / name).write_text(text)
+    person = Person(
+        names=frozenset({"ada unal"}),
+        labels=frozenset({("train/web", "0000045")}),
+        photos=frozenset({hashlib.sha256(b"a").hexdigest()}),
+    )
+    assert find_outputs(tmp_path, person)[0] == {tmp_path / "stage"}
+    nobody = Person(names=frozenset({"ada"}), labels=frozenset({("train/web", "45")}))
+    assert find_outputs(tmp_path, nobody)[0] == set()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "x/1", "sha256": hashlib.sha256(b"a").hexdigest()},
+        {"id": "x/1", "photo_sha256": hashlib.sha256(b"a").hexdigest()},
+        {"id": "x/1", "identity": "ADA ÜNAL"},
+        {"a": "x/1", "b": "Ada_Ünal/1"},
+    ],
+)
+def test_a_row_of_a_table_is_found(tmp_path: Path, row: dict[str, str]) -> None:
+    (tmp_path / "stage").mkdir()
+    pd.DataFrame([{"id": "y/1"}, row]).to_parquet(tmp_path / "stage" / "t.parquet")
+    digest = hashlib.sha256(b"a").hexdigest()
+    person = Person(names=frozenset({"ada unal"}), photos=frozenset({digest}))
+    assert find_outputs(tmp_path, person)[0] == {tmp_path / "stage"}
+    other = Person(names=frozenset({"ada"}), photos=frozenset({"0" * 64}))
+    assert find_outputs(tmp_path, other)[0] == set()
+
+
+def test_what_was_made_from_their_crops_goes_and_is_asked_for(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without DVC: a recognizer's card names the manifest of the crops; so does the registry."""
+    root = here / "p"
+    dataset(root / "data" / "train" / "web", people(f"{ADA} {BO}"))
+    crops = dataset(root / "artifacts" / "align" / "train", people(f"{ADA} {BO}")).digest
+    for stage, digest in (("train", crops), ("distill", "0" * 64)):
+        (root / "artifacts" / stage / "r").mkdir(parents=True)
+        card = root / "artifacts" / stage / "r" / "recognizer.yaml"
+        card.write_text(f"data_digest: {digest}\n")
+    asked: list[str] = []
+
+    def made_from(*, data_md5: list[str], crops: list[str]) -> list[Descendant]:
+        asked.extend(crops)
+        return [Descendant("facewright", 3, ())] if crops else []
+
+    monkeypatch.setattr(erasure, "store_exists", lambda: True)
+    monkeypatch.setattr(erasure, "made_from", made_from)
+    monkeypatch.setattr(erasure, "of_unknown_data", list)
+    text = erase(ADA, data=root / "data", yes=True)
+    assert asked == [crops]
+    assert "registered: facewright version 3" in text
+    assert [path.name for path in (root / "artifacts").iterdir()] == ["distill"]
+
+
+# --- brought in again ----------------------------------------------------------------------------
+
+
+def test_photos_that_were_erased_are_told_when_they_are_imported_again(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = here / "p"
+    made = dataset(root / "data" / "train" / "web", people(f"{ADA} {BO}"))
+    tell_if_erased(made)
+    erase(ADA, data=root / "data", yes=True)
+    tell_if_erased(open_dataset(made.root))
+    assert "taken out on request" not in capsys.readouterr().err
+    again = {f"Eve/{k}.jpg": picture(f"{ADA}/{k}.jpg") for k in range(2)}
+    tell_if_erased(dataset(root / "data" / "train" / "again", again | OTHERS))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "data/train/again holds 2 photos that were taken out on request" in line
+    assert "docs/erasures/" in line
+    assert not any(word in line for word in ("Ada", "Ünal", "Eve"))
