@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +11,10 @@ from facewright.models import NETWORKS
 from facewright.models.heads import HEADS
 
 ROOT = Path(__file__).parents[2]
-FILES = [ROOT / "params.yaml", *sorted((ROOT / "docs" / "recipes").glob("*.yaml"))]
+RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
+FILES = [ROOT / "params.yaml", *RECIPES]
+GUIDE = (ROOT / "docs" / "guides" / "training.md").read_text()
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -35,6 +39,56 @@ def test_every_params_file_is_complete_and_valid(file: Path) -> None:
     assert set(values) == set(params.SECTIONS)
     for name, section in params.SECTIONS.items():
         params.check(section, values[name], where=file.name)
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_a_recipe_begins_with_its_cost_and_result_and_whether_it_was_run(file: Path) -> None:
+    head = file.read_text().partition("\n\n")[0]
+    assert all(line.startswith("# ") for line in head.splitlines())
+    assert re.search(r"^# Cost: .*(hour|minute)", head, flags=re.MULTILINE)
+    run = "Was run on" in head
+    assert run != ("Was not run here." in head)
+    assert re.search(r"^# Result: .*%" if run else r"^# Expected: .*LFW", head, flags=re.MULTILINE)
+    assert f"]({file.name})" in (file.parent / "README.md").read_text()
+
+
+def test_large_recipes_train_as_their_sources_say() -> None:
+    """The values of ArcFace's paper, and of arcface_torch's logs of MS1MV2."""
+    train = {file.stem: yaml.safe_load(file.read_text())["train"] for file in RECIPES}
+    for name in ("casia-iresnet50", "vggface2-iresnet50", "ms1m-mobilefacenet", "ms1m-iresnet100"):
+        assert train[name]["head"] == {"name": "arcface", "scale": 64.0, "margin": 0.5}
+        assert (train[name]["optimizer"], train[name]["learning_rate"]) == ("sgd", 0.1)
+        assert (train[name]["embedding_size"], train[name]["label_smoothing"]) == (512, 0.0)
+        changes = train[name]["augmentation"]
+        on = {key for key, value in changes.items() if value and not isinstance(value, list)}
+        assert on == {"flip"}
+    casia = train["casia-iresnet50"]
+    steps = casia["epochs"] * 494_414 / casia["batch_size"]
+    assert steps == pytest.approx(32_000, rel=0.01)
+    assert [share * steps for share in casia["schedule"]["at"]] == pytest.approx(
+        [20_000, 28_000], rel=0.01
+    )
+    wanted = {"ms1m-mobilefacenet": (40, 227_440, 1e-4), "ms1m-iresnet100": (20, 113_720, 5e-4)}
+    for name, (epochs, steps, decay) in wanted.items():
+        assert (train[name]["epochs"], train[name]["weight_decay"]) == (epochs, decay)
+        assert epochs * 5_822_653 / train[name]["batch_size"] == pytest.approx(steps, rel=0.001)
+        assert train[name]["schedule"] == {"name": "polynomial", "power": 2.0}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.split(":")[0])
+def test_examples_of_the_guide_are_valid(example: str) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
+    changes = yaml.safe_load(example)
+    assert set(changes) <= set(values)
+    params.check(params.Train, values | changes, where="docs/guides/training.md")
+
+
+def test_the_guide_tells_of_every_head_and_its_options() -> None:
+    table = {
+        row[0]: set(row[1:]) for row in re.findall(r"^\| `(\w+)` \| ([^|]*)", GUIDE, re.MULTILINE)
+    }
+    told = {name: set(re.findall(r"`(\w+)`", *cell)) for name, cell in table.items()}
+    assert {name: told.get(name) for name in HEADS} == {n: set(keys) for n, keys in HEADS.items()}
 
 
 def test_every_key_of_params_has_a_comment() -> None:
