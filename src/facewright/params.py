@@ -136,7 +136,7 @@ class ArcFace(Section):
 class Combined(Section):
     name: Literal["combined"]
     scale: Positive
-    m1: Annotated[float, Field(ge=1)]
+    m1: Positive
     m2: Margin
     m3: Margin
 

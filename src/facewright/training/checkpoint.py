@@ -5,12 +5,14 @@ for the centres of each process, and `checkpoint.json` with what it belongs to a
 each file. The files are read back with `weights_only`, which runs no code from them.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,31 @@ class Checkpoint:
             key: torch.cat(parts) if parts[0].ndim else parts[0].clone()
             for key, parts in whole.items()
         }
+
+
+@contextmanager
+def only_writer(folder: Path | None, group: Processes) -> Iterator[None]:
+    """Keep other trainings out of `folder`, such as processes that outlived their `torchrun`.
+
+    Raises:
+        TrainingError: another training is writing there.
+    """
+    if folder is None or not group.main:
+        yield
+        return
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
+        yield
+    except BlockingIOError as error:
+        raise TrainingError(
+            f"another training writes checkpoints to {folder}: wait for it, or end it and all "
+            "processes of its torchrun"
+        ) from error
+    finally:
+        os.close(lock)
 
 
 def save_checkpoint(

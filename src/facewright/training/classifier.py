@@ -197,11 +197,11 @@ class Classifier(nn.Module):
                 optimizer.state[self.trained[0]][rest.removeprefix("optimizer.")] = value
 
     def centres(self) -> Tensor | None:
-        """`(identities · sub_centres, E)` on the CPU of the first process; None where none are."""
-        if not isinstance(self.head, Head):
+        """`(identities · sub_centres, E)` on the CPU of the first process, where the head has
+        sub-centres to be looked at after training; else None."""
+        if not isinstance(self.head, Head) or self.head.sub_centres == 1:
             return None
-        parts = self._group.every(self._classes.weight.detach().cpu())
-        return torch.cat(parts)
+        return self._group.collect(self.head.weight.detach().cpu())
 
 
 class _CrossEntropy(torch.autograd.Function):

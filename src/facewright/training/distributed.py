@@ -72,6 +72,14 @@ class Processes:
         dist.broadcast_object_list(box, device=self.device)
         return box[0]
 
+    def collect(self, rows: Tensor) -> Tensor | None:
+        """The rows of all processes, in their order, on the first one; None on the others."""
+        if self.count == 1:
+            return rows
+        parts: list[Any] | None = [None] * self.count if self.main else None
+        dist.gather_object(rows, parts)
+        return None if parts is None else torch.cat(parts)
+
     def every(self, value: Any) -> list[Any]:
         """Each process's `value`, on all of them."""
         if self.count == 1:

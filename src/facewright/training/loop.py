@@ -21,6 +21,7 @@ from facewright.training.checkpoint import (
     Checkpoint,
     last_checkpoint,
     named_checkpoint,
+    only_writer,
     save_checkpoint,
 )
 from facewright.training.distributed import Processes, process_group
@@ -98,7 +99,11 @@ def fit(
         TrainingError: an unknown name; too few identities or crops; a checkpoint that is not
             there or does not fit; a loss or gradient that is not finite.
     """
-    with process_group() as group, torch.random.fork_rng(devices=[]):
+    with (
+        process_group() as group,
+        only_writer(checkpoint_dir, group),
+        torch.random.fork_rng(devices=[]),
+    ):
         crops, held = hold_out(crops, identities=validation_identities, seed=seed)
         plan = make_plan(
             crops,

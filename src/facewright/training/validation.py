@@ -17,7 +17,7 @@ from facewright.training.batches import CropSource, seed_of
 
 FMR = 0.01  # where the true matches are counted
 BATCH = 128  # crops at a time
-MOST = 4096  # held-out crops that are compared, each with each
+MOST = 4096  # held-out crops, since each is compared with each
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ def hold_out(crops: CropSource, *, identities: int, seed: int) -> tuple[CropSour
     random = np.random.default_rng(seed_of(seed, "validation", 0))
     held = np.zeros(len(counts), dtype=bool)
     held[random.choice(able, identities, replace=False)] = True
-    return _part(crops, ~held), _part(crops, held)
+    return _part(crops, ~held), _part(crops, held, most=MOST)
 
 
-def _part(crops: CropSource, chosen: npt.NDArray[np.bool_]) -> Part:
+def _part(crops: CropSource, chosen: npt.NDArray[np.bool_], most: int | None = None) -> Part:
     number = np.cumsum(chosen) - 1
     labels = np.asarray(crops.labels)
-    indices = np.flatnonzero(chosen[labels])
+    indices = np.flatnonzero(chosen[labels])[:most]
     names = [name for name, kept in zip(crops.identities, chosen, strict=True) if kept]
     return Part(crops, indices, number[labels[indices]], names)
 
@@ -73,7 +73,7 @@ def _part(crops: CropSource, chosen: npt.NDArray[np.bool_]) -> Part:
 def embed(
     network: nn.Module, crops: CropSource, *, device: torch.device, precision: torch.dtype
 ) -> torch.Tensor:
-    """Embeddings `(N, E)` float32 of all `crops`, of length 1, by `network` in evaluation mode."""
+    """Embeddings `(N, E)` float32 of `crops`, of length 1, by `network` in evaluation mode."""
     parts = []
     with (
         torch.no_grad(),
@@ -89,12 +89,11 @@ def embed(
 def true_match_rate(embeddings: torch.Tensor, labels: npt.NDArray[np.int64]) -> float:
     """Share of same-identity pairs whose cosine is above that of all but `FMR` of the others.
 
-    All pairs of the first `MOST` embeddings `(N, E)`, of length 1, with `labels (N,)`.
+    All pairs of embeddings `(N, E)`, of length 1, with `labels (N,)`.
     """
-    embeddings = embeddings[:MOST]
     similarity = embeddings @ embeddings.T
     first, second = torch.triu_indices(len(embeddings), len(embeddings), 1)
-    same = torch.from_numpy(labels[:MOST])
+    same = torch.from_numpy(labels)
     genuine = same[first] == same[second]
     values = similarity[first.to(similarity.device), second.to(similarity.device)].cpu()
     impostors = values[~genuine].numpy()

@@ -16,6 +16,7 @@ from facewright.training.checkpoint import (
     Checkpoint,
     last_checkpoint,
     named_checkpoint,
+    only_writer,
     save_checkpoint,
 )
 from facewright.training.distributed import Processes
@@ -168,3 +169,17 @@ def test_a_named_one_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     (path / "checkpoint.json").write_text(json.dumps(["no card"]))
     with pytest.raises(TrainingError, match="damaged"):
         named_checkpoint(path, about=ABOUT)
+
+
+def test_two_trainings_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    other = Processes(1, 2, torch.device("cpu"))
+    with only_writer(tmp_path / "new", ALONE):
+        with only_writer(tmp_path / "new", other), only_writer(None, ALONE):
+            pass  # the other processes of the same training, and one without checkpoints
+        with (
+            pytest.raises(TrainingError, match="another training writes checkpoints"),
+            only_writer(tmp_path / "new", ALONE),
+        ):
+            raise AssertionError
+    with only_writer(tmp_path / "new", ALONE):
+        pass

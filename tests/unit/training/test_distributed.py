@@ -67,7 +67,7 @@ def test_two_processes_learn_what_one_does_and_one_goes_on_for_them(
     assert one["losses"][-1] < one["losses"][0]
     for key in ("losses", "norms", "weights", "centres"):
         assert first[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)
-        assert first[key] == second[key]
+        assert second[key] == ([] if key == "centres" else first[key])  # they are the first's
     assert first["reports"] == one["reports"]
     assert (first["main"], second["main"], second["reports"]) == (True, False, [])
 
