@@ -46,7 +46,7 @@ class Trained:
     waited: float  # share of the time that was spent waiting for crops
     resumed: list[int] = field(default_factory=list)  # the steps after which it went on
     chosen_epoch: int | None = None  # whose weights these are, where epochs were compared
-    centres: torch.Tensor | None = None  # (identities · sub_centres, E) of a head that has them
+    centres: torch.Tensor | None = None  # (identities · sub_centres, E) of a head with several each
 
 
 def fit(
@@ -228,7 +228,8 @@ def fit(
                     kept=checkpoints,
                     group=group,
                 )
-        all_centres = learner.classifier.centres()
+        # Only the report of label noise reads them, and no process may have room for all.
+        all_centres = learner.classifier.centres() if head.get("sub_centres", 1) > 1 else None
     return _trained(learner, all_centres, crops)
 
 

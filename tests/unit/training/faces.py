@@ -96,6 +96,7 @@ def train_without_batchnorm(checkpoints: Path | None, **changed: Any) -> dict[st
     """One process's training, with `without_batchnorm` in place, and all that it saw of it."""
     reports: list[int] = []
     settings = SETTINGS | {
+        "head": {"name": "subcentre", "scale": 16.0, "margin": 0.1, "sub_centres": 2},
         "epochs": 4,
         "checkpoint_dir": checkpoints,
         "report": lambda metrics, step: reports.append(step),
