@@ -47,7 +47,7 @@ class Trained:
     waited: float  # share of the time that was spent waiting for crops
     resumed: list[int] = field(default_factory=list)  # the steps after which it went on
     chosen_epoch: int | None = None  # whose weights these are, where epochs were compared
-    centres: torch.Tensor | None = None  # (identities · sub_centres, E) of a head that has them
+    centres: torch.Tensor | None = None  # (identities · sub_centres, E) of a head with several each
 
 
 def fit(

@@ -18,7 +18,7 @@ def label_noise_table(trained: Trained, *, sub_centres: int) -> pd.DataFrame:
     nearest to), `nearest_is_dominant`, and `dropped`: most likely another person.
     """
     if trained.centres is None:
-        raise TrainingError("the head has no centres: nothing can be said of labels")
+        raise TrainingError("the head has no sub-centres: nothing can be said of labels")
     crops = trained.crops
     embeddings = embed(trained.network, crops, device=torch.device("cpu"), precision=torch.float32)
     found = label_noise(
