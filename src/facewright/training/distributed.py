@@ -6,7 +6,7 @@ Nothing happens at import; the group lives as long as the `with` block.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ class Processes:
     rank: int
     count: int
     device: torch.device
+    wrapped: list[nn.Module] = field(default_factory=list, compare=False)  # by `wrap`
 
     @property
     def main(self) -> bool:
@@ -34,7 +35,9 @@ class Processes:
         """
         if self.count == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
-        return nn.parallel.DistributedDataParallel(module, forward_sync_buffers=False)
+        wrapped = nn.parallel.DistributedDataParallel(module, forward_sync_buffers=False)
+        self.wrapped.append(wrapped)
+        return wrapped
 
     def alone(self, module: nn.Module, when: bool) -> AbstractContextManager[Any]:
         """While `when`, gradients of a wrapped module pile up without being averaged."""
@@ -119,9 +122,14 @@ def process_group() -> Iterator[Processes]:
         yield Processes(0, 1, device)
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    group = Processes(dist.get_rank(), count, device)
     try:
-        yield Processes(dist.get_rank(), count, device)
+        yield group
     finally:
+        # Whoever lets go of the group last waits for gloo's threads, and these may be waiting for
+        # the GIL: a wrapped module's reducer, which does not let go of that, must not be the last.
+        for module in group.wrapped:
+            del module.reducer, module.logger
         dist.destroy_process_group()
 
 

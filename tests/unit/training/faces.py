@@ -31,6 +31,25 @@ class ToyCrops:
         return self.images[indices]
 
 
+class Killed(BaseException):
+    """A process killed in the middle of an epoch; nothing catches it."""
+
+
+class RecordedCrops(ToyCrops):
+    """Crops that note what is read, and kill the training in place of one batch more."""
+
+    def __init__(self, people: int = 4, photos: int = 9, *, batches: int | None = None):
+        super().__init__(people, photos)
+        self.batches = batches
+        self.read: list[list[int]] = []  # in order, as long as one thread reads
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        if len(self.read) == self.batches:
+            raise Killed
+        self.read.append(indices.tolist())
+        return super().batch(indices)
+
+
 SETTINGS: dict[str, Any] = {
     "network": "resnet_tiny",
     "embedding_size": 8,
@@ -92,7 +111,9 @@ def without_batchnorm(name: str, *, embedding_size: int, dropout: float) -> nn.M
     )
 
 
-def train_without_batchnorm(checkpoints: Path | None, **changed: Any) -> dict[str, Any]:
+def train_without_batchnorm(
+    checkpoints: Path | None, crops: ToyCrops | None = None, **changed: Any
+) -> dict[str, Any]:
     """One process's training, with `without_batchnorm` in place, and all that it saw of it."""
     reports: list[int] = []
     settings = SETTINGS | {
@@ -101,7 +122,7 @@ def train_without_batchnorm(checkpoints: Path | None, **changed: Any) -> dict[st
         "checkpoint_dir": checkpoints,
         "report": lambda metrics, step: reports.append(step),
     }
-    trained = fit(ToyCrops(people=3, photos=9), **(settings | changed))
+    trained = fit(crops or ToyCrops(people=3, photos=9), **(settings | changed))
     weights = torch.cat([value.flatten() for value in trained.network.state_dict().values()])
     centres = trained.centres
     return {
@@ -110,5 +131,6 @@ def train_without_batchnorm(checkpoints: Path | None, **changed: Any) -> dict[st
         "weights": weights.tolist(),
         "centres": [] if centres is None else centres.flatten().tolist(),
         "reports": reports,
+        "resumed": trained.resumed,
         "main": is_main_process(),
     }

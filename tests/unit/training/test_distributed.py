@@ -6,73 +6,132 @@ without BatchNorm: the same crops, the same changes, the same sums of gradients.
 """
 
 import json
-import os
-import socket
-import subprocess
-import sys
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from facewright.training import learner
 
-from .faces import train_without_batchnorm, without_batchnorm
+from .faces import Killed, RecordedCrops, train_without_batchnorm, without_batchnorm
+from .processes import belongs, run_together
 
-HERE = Path(__file__).parent
-WORKER = """
-import json, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from faces import train_without_batchnorm, without_batchnorm
-from facewright.training import learner
-learner.build_network = without_batchnorm
-seen = train_without_batchnorm(Path(sys.argv[3]))
-with open(sys.argv[2], "w") as file:
-    json.dump(seen, file)
-"""
+COMPARED = ("losses", "norms", "weights", "centres")
+# Three people on two processes: two on the first, one on the second; steps of 7, 7, 7 and 6 crops.
+TOGETHER: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "passes": {"passes": 2, "batch_size": 9},
+    "balanced": {"crops_per_identity": 4},
+    "triplets": {
+        "head": {"name": "triplet", "margin": 0.5},
+        "label_smoothing": 0.0,
+        "crops_per_identity": 4,
+    },
+    "sampled": {"sampled_identities": 0.5, "optimizer": "adamw", "learning_rate": 0.003},
+}
+# One training, killed in the middle of its second and of its fourth epoch, of four steps each.
+LONG: dict[str, Any] = {
+    "epochs": 6,
+    "checkpoint_every": 5,
+    "readers": 1,
+    "average": 0.5,
+    "head": {"name": "adaface", "scale": 16.0, "margin": 0.2, "h": 0.333, "t_alpha": 0.1},
+}
+RUNS = (
+    (2, 8),
+    (1, 8),
+    (2, None),
+)  # processes, and how many batches they read until they are killed
 
 
-def start(rank: int, port: int, output: Path, checkpoints: Path) -> subprocess.Popen[str]:
-    """What `torchrun` does: a process with its place in the environment."""
-    torchrun = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    source = {"PYTHONPATH": str(HERE.parents[2] / "src")}
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(HERE), str(output), str(checkpoints)],
-        env=os.environ | torchrun | address | source,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def work(folder: str) -> None:
+    """All that the tests ask of two processes; each writes down what it saw."""
+    learner.build_network = without_batchnorm
+    seen: dict[str, Any] = {}
+    for turn, (name, settings) in enumerate(TOGETHER.items()):
+        belongs(group=turn, processes=2)
+        kept = Path(folder, "checkpoints") if name == "plain" else None
+        seen[name] = train_without_batchnorm(kept, **settings)
+    for run, (processes, batches) in enumerate(RUNS):
+        if not belongs(group=len(TOGETHER) + run, processes=processes):
+            continue
+        crops = RecordedCrops(people=3, photos=9, batches=batches)
+        try:
+            seen["long"] = train_without_batchnorm(Path(folder, "long"), crops, **LONG)
+        except Killed:
+            assert batches is not None
+        seen[f"run {run}"] = crops.read
+    belongs(group=0, processes=2)
+    worker = "main" if seen["plain"]["main"] else "other"
+    Path(folder, f"{worker}.json").write_text(json.dumps(seen))
 
 
-def test_two_processes_learn_what_one_does_and_one_goes_on_for_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    outputs = [tmp_path / "0.json", tmp_path / "1.json"]
-    checkpoints = tmp_path / "checkpoints"
-    workers = [start(rank, port, output, checkpoints) for rank, output in enumerate(outputs)]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the two processes have left what they saw, and a training's checkpoints."""
+    folder = tmp_path_factory.mktemp("two")
+    run_together(work, str(folder), processes=2, groups=len(TOGETHER) + len(RUNS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seen(folder: Path) -> list[dict[str, Any]]:
+    """What the first and the second process saw, by the names of their trainings."""
+    return [json.loads((folder / f"{one}.json").read_text()) for one in ("main", "other")]
+
+
+@pytest.fixture(autouse=True)
+def no_batchnorm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner, "build_network", without_batchnorm)
-    try:
-        one = train_without_batchnorm(None)
-        for worker in workers:
-            _, errors = worker.communicate(timeout=120)
-            assert worker.returncode == 0, errors
-    finally:
-        for worker in workers:
-            worker.kill()
-    first, second = (json.loads(output.read_text()) for output in outputs)
-    assert one["losses"][-1] < one["losses"][0]
-    for key in ("losses", "norms", "weights", "centres"):
+
+
+@pytest.mark.parametrize("name", [name for name in TOGETHER if name != "sampled"])
+def test_two_processes_learn_what_one_does(seen: list[dict[str, Any]], name: str) -> None:
+    one = train_without_batchnorm(None, **TOGETHER[name])
+    first, second = (process[name] for process in seen)
+    for key in COMPARED:
         assert first[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)
         assert second[key] == ([] if key == "centres" else first[key])  # they are the first's
+    if name != "triplets":  # whose loss is a mean over those that are not solved yet
+        assert one["losses"][-1] < one["losses"][0]
     assert first["reports"] == one["reports"]
     assert (first["main"], second["main"], second["reports"]) == (True, False, [])
 
-    # The last checkpoint of the two lies one step before the end, amid a row of the history.
-    alone = train_without_batchnorm(checkpoints)
-    assert alone["reports"] == one["reports"]
-    for key in ("losses", "norms", "weights", "centres"):
-        assert alone[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)
+
+def test_one_process_goes_on_for_two(seen: list[dict[str, Any]], folder: Path) -> None:
+    """The last checkpoint of the two lies one step before the end, amid a row of the history."""
+    alone = train_without_batchnorm(folder / "checkpoints")
+    assert alone["resumed"] == [15]
+    assert alone["reports"] == seen[0]["plain"]["reports"]
+    for key in COMPARED:
+        assert alone[key] == pytest.approx(seen[0]["plain"][key], rel=1e-3, abs=1e-5)
+
+
+def test_two_processes_that_sample_agree_and_learn(seen: list[dict[str, Any]]) -> None:
+    first, second = (process["sampled"] for process in seen)
+    for key in COMPARED:
+        assert first[key] == second[key]
+    assert first["losses"][-1] < first["losses"][0]
+    assert len(first["centres"]) == 3 * 8
+
+
+def test_two_then_one_then_two_processes_are_one_training(seen: list[dict[str, Any]]) -> None:
+    whole = train_without_batchnorm(None, **LONG)
+    first, second = (process["long"] for process in seen)
+    assert first["resumed"] == second["resumed"] == [5, 10]
+    for key in COMPARED:
+        assert first[key] == pytest.approx(whole[key], rel=1e-3, abs=1e-5)
+        assert first[key] == second[key]
+
+    # What was read for the steps that count: after a kill the last checkpoint's come again.
+    assert "run 1" not in seen[1]
+    trained: list[list[int]] = []
+    for run, (start, end) in enumerate(((0, 5), (5, 10), (10, 24))):
+        parts = [process[f"run {run}"] for process in seen if f"run {run}" in process]
+        steps = [list(chain(*step)) for step in zip(*parts, strict=True)]
+        trained += steps[: end - start]
+    assert len(trained) == 24
+    for epoch in range(6):
+        assert sorted(chain(*trained[4 * epoch : 4 * epoch + 4])) == list(range(27))
+    assert sorted(trained[0]) != sorted(trained[4])

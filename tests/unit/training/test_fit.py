@@ -14,7 +14,14 @@ from facewright.training.augmentation import NAMES
 from facewright.training.checkpoint import last_checkpoint
 from facewright.training.learner import embedding_layers
 
-from .faces import SETTINGS, ToyCrops, train_without_batchnorm, without_batchnorm
+from .faces import (
+    SETTINGS,
+    Killed,
+    RecordedCrops,
+    ToyCrops,
+    train_without_batchnorm,
+    without_batchnorm,
+)
 
 
 def train(crops: ToyCrops | None = None, **settings: Any) -> Trained:
@@ -53,22 +60,6 @@ def test_same_seed_same_weights_and_another_seed_others() -> None:
     assert not same_weights(one, train(seed=2))
 
 
-class Killed(BaseException):
-    """A process killed in the middle of an epoch; nothing catches it."""
-
-
-class KilledCrops(ToyCrops):
-    """Crops that kill the training at the n-th batch."""
-
-    left = 8
-
-    def batch(self, indices: Any) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
-        return super().batch(indices)
-
-
 SPHEREFACE = {
     "name": "sphereface",
     "margin": 2,
@@ -104,7 +95,7 @@ def test_a_killed_training_goes_on_to_the_very_same_weights(
 
     whole = train(report=collect("whole"), **settings)
     with pytest.raises(Killed):
-        train(KilledCrops(), checkpoint_dir=tmp_path, **settings)
+        train(RecordedCrops(batches=8), checkpoint_dir=tmp_path, **settings)
     assert list(tmp_path.iterdir())
     resumed = train(checkpoint_dir=tmp_path, report=collect("resumed"), **settings)
     said = capsys.readouterr().err
@@ -122,9 +113,7 @@ def test_a_killed_training_goes_on_to_the_very_same_weights(
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"checkpoint_every": 5, "checkpoint_dir": tmp_path}
     whole = train(**settings)
-    crops = KilledCrops()
-    crops.left = 0
-    again = train(crops, **settings)
+    again = train(RecordedCrops(batches=0), **settings)
     assert same_weights(whole, again)
     assert again.images_per_second > 0
 
