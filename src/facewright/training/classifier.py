@@ -197,10 +197,8 @@ class Classifier(nn.Module):
                 optimizer.state[self.trained[0]][rest.removeprefix("optimizer.")] = value
 
     def centres(self) -> Tensor | None:
-        """`(identities · sub_centres, E)` on the CPU of the first process, where the head has several
-        each; else None: only the report of label noise reads them, and no process may have room
-        for all."""
-        if not isinstance(self.head, Head) or self.head.sub_centres == 1:
+        """`(identities · sub_centres, E)` on the CPU of the first process; None where none are."""
+        if not isinstance(self.head, Head):
             return None
         return self._group.collect(self.head.weight.detach().cpu())
 

@@ -233,7 +233,8 @@ def fit(
                     kept=checkpoints,
                     group=group,
                 )
-        all_centres = learner.classifier.centres()
+        # Only the report of label noise reads them, and no process may have room for all.
+        all_centres = learner.classifier.centres() if head.get("sub_centres", 1) > 1 else None
     return _trained(learner, all_centres, crops)
 
 

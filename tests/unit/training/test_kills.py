@@ -79,9 +79,7 @@ def _train(batches: int, folder: Path, result: Path) -> None:
     os.fsync = slow
     settings = SETTINGS | SETTINGS_HERE | {"checkpoint_dir": folder}
     trained = fit(RationedCrops(batches), **settings)
-    weights = dict(trained.network.state_dict())
-    assert trained.centres is not None
-    torch.save(weights | {"centres": trained.centres}, result)
+    torch.save(dict(trained.network.state_dict()), result)
 
 
 class Trainings:
