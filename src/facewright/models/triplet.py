@@ -14,7 +14,7 @@ class TripletHead(nn.Module):
     d is the squared Euclidean distance of unit vectors, in [0, 4]. Every ordered pair (a, p) of
     crops of one identity in the batch takes part with one negative: the nearest crop n of another
     identity that is farther than p, but by less than the margin. Pairs without such a crop have
-    no triplet. Several processes mine in the whole batch, which `training.classifier` gathers.
+    no triplet. Whoever spreads a batch over processes brings it together again before this.
     """
 
     def __init__(self, *, margin: float):

@@ -117,13 +117,19 @@ def make_plan(
     """The plan for these crops, after checking that they can be trained on.
 
     Raises:
-        TrainingError: fewer than two identities, or than two crops per process and pass; steps
-            of `crops_per_identity` that do not come out even, or that no identity could fill.
+        TrainingError: fewer identities than two, or than processes; fewer than two crops per
+            process and pass; steps of `crops_per_identity` that do not come out even, or that no
+            identity could fill.
     """
     if len(crops.identities) < 2:
         raise TrainingError(
             f"the training crops hold {len(crops.identities)} identity: a classifier needs two or "
             "more; import a dataset with more people, or see validate's reasons for rejecting them"
+        )
+    if len(crops.identities) < processes:
+        raise TrainingError(
+            f"the training crops hold {len(crops.identities)} identities, fewer than there are "
+            f"processes ({processes}), each of which keeps the centres of some: start fewer"
         )
     least = 2 * processes * passes  # BatchNorm cannot train on a single crop
     among = f"{processes} processes" + (f" with {passes} passes each" if passes > 1 else "")

@@ -167,15 +167,13 @@ def build_learner(
     if start is not None:
         try:
             module.load_state_dict(start)
-        except RuntimeError as error:
+        except RuntimeError as error:  # its message names every weight
             raise TrainingError(
                 f"the recognizer to start from is no {network} with embeddings of "
-                f"{embedding_size} values: {error}"
+                f"{embedding_size} values: set network and embedding_size to what its card says"
             ) from error
     if frozen:
-        module.requires_grad_(False)
-        for layer in embedding_layers(module):
-            layer.requires_grad_(True)
+        freeze(module)
     module.to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     classifier = Classifier(
         lambda count: head(identities=count),
@@ -194,6 +192,14 @@ def build_learner(
         )
     loss_scale = FIRST_LOSS_SCALE if precision == "fp16" else 1.0
     return Learner(module, classifier, optimizer(moved), averaged, loss_scale)
+
+
+def freeze(network: nn.Module) -> None:
+    """Leave only the embedding layers to train, and of these what is trained without it too."""
+    layers = embedding_layers(network)
+    learns = {parameter for layer in layers for parameter in layer.parameters()}
+    for parameter in network.parameters():
+        parameter.requires_grad &= parameter in learns
 
 
 def embedding_layers(network: nn.Module) -> list[nn.Module]:

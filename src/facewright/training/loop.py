@@ -92,8 +92,8 @@ def fit(
     and at the end of every epoch, on the first process only. With a `checkpoint_dir` the state is
     saved every `checkpoint_every` steps, and a training with the same `checkpoint_key` goes on from
     the last to the very weights that it would have reached; `resume` names one of any training of
-    the same network, head and identities. The same crops, parameters, seed, machine and number of
-    threads give, on a CPU, the same weights.
+    the same network, head, identities and optimizer. The same crops, parameters, seed, machine and
+    number of threads give, on a CPU, the same weights.
 
     Raises:
         TrainingError: an unknown name; too few identities or crops; a checkpoint that is not
@@ -119,6 +119,8 @@ def fit(
             "network": network,
             "embedding_size": embedding_size,
             "head": head["name"],
+            "sub_centres": head.get("sub_centres", 1),
+            "optimizer": optimizer,
             "identities": len(crops.identities),
             "names_digest": values_digest(list(crops.identities)),
         }

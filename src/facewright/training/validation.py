@@ -52,9 +52,11 @@ def hold_out(crops: CropSource, *, identities: int, seed: int) -> tuple[CropSour
     able = np.flatnonzero(counts >= 2)
     most = min(len(able), len(crops.identities) - 2)
     if identities < 2 or identities > most:
+        possible = f"2 to {most}" if most >= 2 else "none"
         raise TrainingError(
-            f"validation_identities is {identities}: 2 to {most} of the {len(crops.identities)} "
-            "identities can be held out (each needs two crops), or 0 for none"
+            f"validation_identities is {identities}: {possible} of the {len(crops.identities)} "
+            "identities can be held out (each needs two crops, and two identities must be left): "
+            "change it, or set it to 0"
         )
     random = np.random.default_rng(seed_of(seed, "validation", 0))
     held = np.zeros(len(counts), dtype=bool)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from safetensors.numpy import load_file
 
 from facewright import cli
 from facewright.datasets.crops import Crops
@@ -24,7 +25,7 @@ from facewright.evaluation import verification_metrics
 from facewright.files import directory_digest
 from facewright.models.recognizer import read_card
 from facewright.registry.promotion import champion
-from facewright.registry.tracking import RECOGNIZER_TAG, connect
+from facewright.registry.tracking import RECOGNIZER_TAG, START_TAG, connect
 
 ROOT = Path(__file__).parents[3]
 TRAIN, VERIFY, PHOTOS = 5, 4, 4
@@ -309,3 +310,101 @@ def test_a_training_without_a_server_is_sent_later(
         curves = pd.read_csv(Path("artifacts", run.info.run_name, "curves.csv"))
         sent = client.get_metric_history(run.info.run_id, "train_loss")
         assert [point.value for point in sent] == pytest.approx(list(curves["train_loss"]))
+
+
+@pytest.fixture
+def retraining(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Another working directory with the same crops and server, and its train parameters."""
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "align").symlink_to(project / "artifacts" / "align")
+    shutil.copytree(project / "mlflow", tmp_path / "mlflow")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    return dict(values["train"])
+
+
+def train_with(**values: Any) -> int:
+    everything = yaml.safe_load((ROOT / "params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(everything | {"train": values}))
+    return cli.main(["run", "train"])
+
+
+def last_run(client: Any) -> Any:
+    experiment = client.get_experiment_by_name("facewright").experiment_id
+    return client.search_runs([experiment], order_by=["attributes.start_time DESC"])[0]
+
+
+def test_a_teacher_is_tuned_with_sub_centres_and_its_labels_are_judged(
+    project: Path, retraining: dict[str, Any]
+) -> None:
+    start = project / "artifacts" / "train" / "teacher"
+    head = {"name": "subcentre", "scale": 32.0, "margin": 0.2, "sub_centres": 2}
+    assert (
+        train_with(
+            **retraining | {"head": head, "start": str(start), "frozen": True, "log_samples": True}
+        )
+        == 0
+    )
+
+    crops = Crops(Path("artifacts/align/train"))
+    noise = pd.read_csv("artifacts/train/label_noise.csv")
+    assert sorted(noise["id"]) == sorted(crops.ids)
+    identities = dict(zip(crops.ids, (crops.identities[k] for k in crops.labels), strict=True))
+    assert [identities[one] for one in noise["id"]] == noise["identity"].tolist()
+    assert noise["angle"].is_monotonic_decreasing
+    assert read(Path("artifacts/train/metrics.json"))["label_noise"] == noise["dropped"].sum()
+
+    old = load_file(start / "model.safetensors")
+    new = load_file("artifacts/train/teacher/model.safetensors")
+    changed = {name.partition(".")[0] for name in new if not np.array_equal(new[name], old[name])}
+    assert changed == {"embedding", "normalize"}
+
+    client = connect()
+    run = last_run(client)
+    assert run.data.tags[START_TAG] == read_card(start).weights_sha256
+    made = read_card(Path("artifacts/train/teacher")).weights_sha256
+    assert run.data.tags[RECOGNIZER_TAG] == made != run.data.tags[START_TAG]
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["augmentation.png"]
+    sheet = Image.open(client.download_artifacts(run.info.run_id, "augmentation.png"))
+    assert sheet.size == (8 * 112, 6 * 112)
+    first = np.asarray(sheet.convert("RGB"))[:112, :112]
+    assert np.array_equal(first, crops.batch([0])[0])
+
+
+def test_no_face_is_logged_unless_asked_for(artifacts: Path) -> None:
+    client = connect()
+    experiment = client.get_experiment_by_name("facewright").experiment_id
+    runs = client.search_runs([experiment])
+    own = read_card(artifacts / "train" / "teacher").weights_sha256
+    plain = [run for run in runs if run.data.tags.get(RECOGNIZER_TAG) == own]
+    assert plain
+    for run in plain:
+        assert START_TAG not in run.data.tags
+        assert not client.list_artifacts(run.info.run_id)
+    assert not (artifacts / "train" / "label_noise.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start": "nowhere"}, "nowhere is not a recognizer: recognizer.yaml is missing"),
+        ({"start": "artifacts/align/train"}, "artifacts/align/train is not a recognizer"),
+        ({"start": "teacher", "embedding_size": 8}, "no resnet_tiny with embeddings of 8 values"),
+        ({"start": "teacher", "network": "resnet_small"}, "is no resnet_small with embeddings"),
+        ({"resume": "step-9.checkpoint"}, "no checkpoint step-9.checkpoint"),
+    ],
+)
+def test_a_wrong_start_is_one_line_and_leaves_nothing(
+    project: Path,
+    retraining: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    Path("teacher").symlink_to(project / "artifacts" / "train" / "teacher")
+    assert train_with(**retraining | changes) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("facewright")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert [path.name for path in Path("artifacts").iterdir()] == ["align"]

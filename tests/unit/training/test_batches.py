@@ -163,6 +163,7 @@ def test_a_reading_error_reaches_the_trainer_and_no_thread_stays() -> None:
         (Numbers(20, identities=1), 8, 1, "hold 1 identity"),
         (Numbers(0, identities=0), 8, 1, "hold 0 identity"),
         (Numbers(1, identities=2), 8, 1, "there are 1 training crops"),
+        (Numbers(20, identities=2), 8, 3, r"hold 2 identities, fewer than .* processes \(3\)"),
         (Numbers(20), 3, 2, "batch_size is 3, too small for 2 processes: give 4"),
         # An odd crop left over would be a step, or a process's part of one, of its own.
         (Numbers(5), 2, 1, "5 crops in steps of at most 2 leave steps of 1"),
