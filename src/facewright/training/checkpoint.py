@@ -12,7 +12,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def only_writer(folder: Path | None, group: Processes) -> Iterator[None]:
         return
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
         yield
@@ -87,6 +87,8 @@ def only_writer(folder: Path | None, group: Processes) -> Iterator[None]:
         ) from error
     finally:
         os.close(lock)
+        with suppress(OSError):  # unless there is a checkpoint in it
+            folder.rmdir()
 
 
 def save_checkpoint(

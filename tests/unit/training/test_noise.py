@@ -96,7 +96,7 @@ def test_a_head_without_centres_says_nothing_of_labels() -> None:
         images_per_second=1.0,
         waited=0.0,
     )
-    with pytest.raises(TrainingError, match="no centres"):
+    with pytest.raises(TrainingError, match="no sub-centres"):
         label_noise_table(bare, sub_centres=SUB_CENTRES)
 
 

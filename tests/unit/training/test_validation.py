@@ -161,9 +161,12 @@ def test_the_rate_goes_from_one_to_nearly_nothing() -> None:
     assert true_match_rate(torch.ones(8, 1), np.arange(8) // 2) == 0
 
 
-def test_only_so_many_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    embeddings, labels = people_around(0.8, people=7, crops=6)
-    few = true_match_rate(embeddings[:20], labels[:20])
-    assert few != true_match_rate(embeddings, labels)
+def test_only_so_many_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    crops = ToyCrops(people=7, photos=6)
+    _, all_held = hold_out(crops, identities=4, seed=1)
     monkeypatch.setattr(validation, "MOST", 20)
-    assert true_match_rate(embeddings, labels) == few
+    trained, held = hold_out(crops, identities=4, seed=1)
+    assert all_held is not None
+    assert held is not None
+    assert (len(trained), len(all_held), len(held)) == (18, 24, 20)
+    assert list(held.ids) == list(all_held.ids)[:20]
