@@ -100,7 +100,8 @@ class Learner:
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
         self.classifier.restore(checkpoint.head(self.classifier.rows), self.optimizer)
-        self.loss_scale, self.since_halved = state["loss_scale"], state["since_halved"]
+        if self.loss_scale != 1 and state["loss_scale"] != 1:  # both trained with fp16
+            self.loss_scale, self.since_halved = state["loss_scale"], state["since_halved"]
         self.best = copy.deepcopy(state["best"])
         self.tally = Tally(**state["tally"])
         self.tally.resumed.append(checkpoint.step)

@@ -372,3 +372,18 @@ def test_fp16_leaves_out_steps_that_overflow_and_halves_its_scale(
     # The first steps are left out; with as many again it is where fp32 is.
     full = train_without_batchnorm(None, epochs=4)
     assert half["losses"][-1] < full["losses"][-1]
+
+
+def test_fp16_goes_on_from_a_checkpoint_of_bf16_with_a_scale_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "build_network", without_batchnorm)
+    monkeypatch.setattr(learner, "FIRST_LOSS_SCALE", 2.0**10)
+    settings: dict[str, Any] = {"epochs": 2, "checkpoint_every": 4}
+    train_without_batchnorm(tmp_path / "bf16", precision="bf16", **settings)
+    path = next((tmp_path / "bf16").glob("step-00000004-*"))
+    half = tmp_path / "fp16"
+    train_without_batchnorm(half, precision="fp16", resume=path, checkpoint_key="half", **settings)
+    saved = last_checkpoint(half, key="half")
+    assert saved is not None
+    assert 2.0**5 < saved.state()["loss_scale"] <= 2.0**10
