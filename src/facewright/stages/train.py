@@ -1,6 +1,5 @@
 """train: the teacher, a network with a margin head, on the crops of the training identities."""
 
-import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from facewright.registry.fetching import fetch_recognizer
 from facewright.registry.tracking import RECOGNIZER_TAG, RESUMED_TAG, START_TAG, Tracked, track
 from facewright.training import Trained, fit, is_main_process
 from facewright.training.augmentation import augmentation_sheet
+from facewright.training.checkpoint import checkpoint_digest, remove_checkpoints
 from facewright.training.noise import label_noise_table
 
 SHEET = {"rows": 6, "columns": 8}
@@ -37,35 +37,34 @@ def run(*, align: Path, output: Path, params: Train) -> None:
     values = params.model_dump()
     code = code_digest("models", "training")
     checkpoints = output.with_name(f".{output.name}.checkpoints")
+    resume = None if params.resume is None else Path(params.resume)
+    train = partial(
+        fit,
+        crops,
+        **{key: value for key, value in values.items() if key != "log_samples"}
+        | {"checkpoint_dir": checkpoints, "resume": resume},
+    )
+    if not is_main_process():  # what they start from, and the key, the first one tells them
+        train(start=None, checkpoint_key="", report=lambda metrics, step: None)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         start = _start(params, Path(scratch))
         tags = {} if start is None else {START_TAG: read_card(start).weights_sha256}
-        of_result = {key: value for key, value in values.items() if key not in NOT_OF_THE_RESULT}
-        values_of_fit = {key: value for key, value in values.items() if key != "log_samples"} | {
-            "start": None if start is None else load_network(start).state_dict(),
-            "resume": None if params.resume is None else Path(params.resume),
-        }
-        train = partial(
-            fit,
-            crops,
-            **values_of_fit,
-            checkpoint_dir=checkpoints,
-            checkpoint_key=values_digest([of_result, tags, crops.digest, code]),
-        )
-        if not is_main_process():
-            train(report=lambda metrics, step: None)
-            return
-        with (
-            whole_directory(output) as folder,
-            track("train", params=values, tags=tags, spool=True) as tracked,
-        ):
-            if params.log_samples:
-                faces = crops.batch(np.linspace(0, len(crops) - 1, SHEET["rows"]).astype(np.int64))
-                sheet = augmentation_sheet(faces, values["augmentation"], seed=params.seed, **SHEET)
-                tracked.picture(sheet, "augmentation.png")
-            trained = train(report=tracked.report)
-            _write(folder, trained, crops, params, code, tracked)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+        weights = None if start is None else load_network(start).state_dict()
+    of_result = {key: value for key, value in values.items() if key not in NOT_OF_THE_RESULT}
+    from_which = "" if resume is None else checkpoint_digest(resume)
+    key = values_digest([of_result, tags, crops.digest, code, from_which])
+    with (
+        whole_directory(output) as folder,
+        track("train", params=values, tags=tags, spool=True) as tracked,
+    ):
+        if params.log_samples:
+            faces = crops.batch(np.linspace(0, len(crops) - 1, SHEET["rows"]).astype(np.int64))
+            sheet = augmentation_sheet(faces, values["augmentation"], seed=params.seed, **SHEET)
+            tracked.picture(sheet, "augmentation.png")
+        trained = train(start=weights, checkpoint_key=key, report=tracked.report)
+        _write(folder, trained, crops, params, code, tracked)
+    remove_checkpoints(checkpoints, key=key)
 
 
 def _start(params: Train, scratch: Path) -> Path | None:

@@ -225,26 +225,31 @@ def _balanced(
 
 
 def read_ahead(
-    crops: CropSource, plan: Plan, *, start: int = 0, threads: int = 2
+    crops: CropSource, plan: Plan, *, start: int = 0, threads: int = 2, pinned: bool = False
 ) -> Iterator[tuple[Step, torch.Tensor, float]]:
     """Steps with this process's crops `(B, 112, 112, 3) uint8, RGB`, and the seconds waited.
 
     `threads` read; only reading and decoding happens there, because tensor operations in a second
-    thread would start a second set of OpenMP threads that fights with the first.
+    thread would start a second set of OpenMP threads that fights with the first. `pinned` puts the
+    crops where a GPU copies them from without making anyone wait.
     """
+
+    def read(step: Step) -> torch.Tensor:
+        images = torch.from_numpy(crops.batch(step.own(plan.rank)))
+        return images.pin_memory() if pinned else images
+
     upcoming = steps(plan, start=start)
-    waiting: deque[tuple[Step, Future[npt.NDArray[np.uint8]]]] = deque()
+    waiting: deque[tuple[Step, Future[torch.Tensor]]] = deque()
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="crops") as pool:
         try:
             while True:
                 while len(waiting) < AHEAD * threads and (step := next(upcoming, None)) is not None:
-                    waiting.append((step, pool.submit(crops.batch, step.own(plan.rank))))
+                    waiting.append((step, pool.submit(read, step)))
                 if not waiting:
                     return
                 step, images = waiting.popleft()
                 begin = time.monotonic()
-                read = torch.from_numpy(images.result())
-                yield step, read, time.monotonic() - begin
+                yield step, images.result(), time.monotonic() - begin
         finally:
             pool.shutdown(cancel_futures=True)
 

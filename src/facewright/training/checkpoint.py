@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from facewright.errors import TrainingError
-from facewright.files import file_digest, storage_errors, write_json
+from facewright.files import file_digest, storage_errors, values_digest, write_json
 from facewright.progress import say
 from facewright.training.distributed import Processes
 
@@ -79,16 +79,18 @@ def only_writer(folder: Path | None, group: Processes) -> Iterator[None]:
         lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
-        yield
     except BlockingIOError as error:
+        os.close(lock)
         raise TrainingError(
             f"another training writes checkpoints to {folder}: wait for it, or end it and all "
             "processes of its torchrun"
         ) from error
+    try:
+        yield
     finally:
-        os.close(lock)
         with suppress(OSError):  # unless there is a checkpoint in it
             folder.rmdir()
+        os.close(lock)
 
 
 def save_checkpoint(
@@ -128,15 +130,31 @@ def save_checkpoint(
         files = {name: digest for one in group.every(digests) for name, digest in one.items()}
         if group.main:
             card = {"key": key, "step": step, "about": dict(about), "files": files}
-            write_json(partial / CARD, card)
+            write_json(partial / CARD, card | {"digest": values_digest(card)})
             _sync(partial / CARD)
             _sync(partial)
             partial.rename(path)
             _sync(folder)
-            for old in sorted(folder.glob(f"step-*-{key[:8]}.checkpoint"))[:-kept]:
-                (old / CARD).unlink(missing_ok=True)  # no longer a checkpoint, whatever is left
-                shutil.rmtree(old, ignore_errors=True)
+            # Later ones are damaged: training went on from before them.
+            own = sorted(folder.glob(f"step-*-{key[:8]}.checkpoint"))
+            done = own.index(path) + 1
+            _remove(*own[: max(done - kept, 0)], *own[done:])
     return path
+
+
+def remove_checkpoints(folder: Path, *, key: str) -> None:
+    """Remove those of a training that has ended; how many of others stay is said."""
+    _remove(*folder.glob(f"step-*-{key[:8]}.checkpoint"))
+    if others := len(list(folder.glob(PATTERN))):
+        say(f"train: {others} checkpoint(s) of other trainings stay in {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(*checkpoints: Path) -> None:
+    for path in checkpoints:
+        (path / CARD).unlink(missing_ok=True)  # no longer a checkpoint, whatever is left
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def last_checkpoint(folder: Path, *, key: str) -> Checkpoint | None:
@@ -184,8 +202,15 @@ def named_checkpoint(path: Path, *, about: Mapping[str, Any]) -> Checkpoint:
         raise TrainingError(f"{path} is damaged ({error}): name another checkpoint") from error
 
 
+def checkpoint_digest(path: Path) -> str:
+    """sha256 of what the checkpoint says of itself, and so of all of it; empty without one."""
+    return file_digest(path / CARD) if (path / CARD).is_file() else ""
+
+
 def _card(path: Path) -> dict[str, Any]:
     card: dict[str, Any] = json.loads((path / CARD).read_text(encoding="utf-8"))
+    if card.pop("digest") != values_digest(card):
+        raise ValueError(f"the digest in {CARD} is not that of what it says")
     return card
 
 

@@ -42,6 +42,7 @@ class Classifier(nn.Module):
         self._group, self._seed = group, seed
         edges = [round(identities * rank / group.count) for rank in range(group.count + 1)]
         self.first, self.last = edges[group.rank], edges[group.rank + 1]
+        self._edges = torch.tensor(edges)
         self.head = build(self.last - self.first)
         self.active: nn.Parameter | None = None
         self._columns = identities  # over all processes
@@ -49,9 +50,11 @@ class Classifier(nn.Module):
             return
         self._draw_centres()
         if sampled < 1:
-            self._wanted = max(1, round(sampled * (self.last - self.first)))
+            self._wanted = (sampled * self._edges.diff()).round().long().clamp(min=1)
             self.head.weight.requires_grad = False
-            self.active = nn.Parameter(self.head.weight[: self._wanted * self.head.sub_centres])
+            self.active = nn.Parameter(
+                self.head.weight[: int(self._wanted[group.rank]) * self.head.sub_centres]
+            )
 
     @torch.no_grad()
     def _draw_centres(self) -> None:
@@ -122,20 +125,22 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def sample(self, labels: Tensor, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """Choose the identities of a step: those of its `labels` (of all processes), and others."""
+        """Choose the identities of a step: those of its `labels` (of all processes, on the CPU),
+        and others."""
         if self.active is None:
             return
-        count = self.last - self.first
-        mine = labels[(labels >= self.first) & (labels < self.last)] - self.first
-        draw = torch.Generator().manual_seed(
-            seed_of(self._seed, f"identities {self._group.rank}", step)
-        )
-        chance = torch.rand(count, generator=draw)
-        chance[mine.cpu()] = 2.0  # above all others
-        wanted = max(self._wanted, int((chance == 2.0).sum()))
-        chosen = torch.topk(chance, wanted).indices.sort().values
-        self._chosen = chosen.to(labels.device)
-        self._columns = int(self._group.total(wanted))
+        # All processes know all labels, and so how many columns each of them has.
+        present = torch.unique(labels)
+        owner = torch.searchsorted(self._edges[1:], present, right=True)
+        wanted = self._wanted.maximum(torch.bincount(owner, minlength=len(self._wanted)))
+        self._columns = int(wanted.sum())
+
+        rank = self._group.rank
+        draw = torch.Generator().manual_seed(seed_of(self._seed, f"identities {rank}", step))
+        chance = torch.rand(self.last - self.first, generator=draw)
+        chance[present[owner == rank] - self.first] = 2.0  # above all others
+        chosen = torch.topk(chance, int(wanted[rank])).indices.sort().values
+        self._chosen = chosen.to(self._classes.weight.device)
         rows = self._rows()
         # A parameter of its own for each step, since the number of rows is not always the same.
         before, self.active = self.active, nn.Parameter(self._classes.weight[rows])

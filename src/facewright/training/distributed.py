@@ -13,6 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from facewright.errors import TrainingError
+
+GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -118,6 +122,7 @@ def process_group() -> Iterator[Processes]:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True  # crops have one size: the search pays off
     if count == 1:
         yield Processes(0, 1, device)
         return
@@ -125,6 +130,13 @@ def process_group() -> Iterator[Processes]:
     group = Processes(dist.get_rank(), count, device)
     try:
         yield group
+    except (RuntimeError, dist.DistError) as error:
+        if isinstance(error, dist.DistError) or any(word in str(error) for word in GONE):
+            raise TrainingError(
+                f"process {group.rank} of {count} lost another one, whose own message says why: "
+                "start all of them again"
+            ) from error
+        raise
     finally:
         # Whoever lets go of the group last waits for gloo's threads, and these may be waiting for
         # the GIL: a wrapped module's reducer, which does not let go of that, must not be the last.

@@ -59,6 +59,7 @@ class Learner:
     classifier: Classifier
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
+    precision: str
     loss_scale: float
     tally: Tally = field(default_factory=Tally)
     since_halved: int = 0  # steps with this loss scale
@@ -78,6 +79,7 @@ class Learner:
                 if p in self.optimizer.state
             },
             "average": None if self.average is None else self.average.state_dict(),
+            "precision": self.precision,
             "loss_scale": self.loss_scale,
             "since_halved": self.since_halved,
             "best": self.best,
@@ -94,13 +96,13 @@ class Learner:
             self.optimizer.state[place] = {
                 key: torch.empty_like(place).copy_(value)
                 if value.shape == place.shape
-                else value.to(place.device)
+                else value.to(place.device, copy=True)  # not a part of the file
                 for key, value in values.items()
             }
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
         self.classifier.restore(checkpoint.head(self.classifier.rows), self.optimizer)
-        if self.loss_scale != 1 and state["loss_scale"] != 1:  # both trained with fp16
+        if state["precision"] == self.precision:  # else this one's scale is another
             self.loss_scale, self.since_halved = state["loss_scale"], state["since_halved"]
         self.best = copy.deepcopy(state["best"])
         self.tally = Tally(**state["tally"])
@@ -114,7 +116,7 @@ class Learner:
             for layer in embedding_layers(self.network):
                 layer.train()
 
-    def clip(self, clip_norm: float, group: Processes) -> float:
+    def clip(self, clip_norm: float, group: Processes) -> torch.Tensor:
         """Bring the gradient to length `clip_norm` if it is longer; returns the length it had.
 
         The network's gradients are the same on all processes; of the centres each has a part.
@@ -125,12 +127,11 @@ class Learner:
         part = nn.utils.get_total_norm([p.grad for p in centres if p.grad is not None])
         total = (norm**2 + group.reduce(part.to(norm.device) ** 2)).sqrt()
         if self.loss_scale != 1:
-            for parameter in (*weights, *centres):
-                if parameter.grad is not None:
-                    parameter.grad /= self.loss_scale
+            gradients = [p.grad for p in (*weights, *centres) if p.grad is not None]
+            torch._foreach_mul_(gradients, 1 / self.loss_scale)
             total = total / self.loss_scale
         nn.utils.clip_grads_with_norm_([*weights, *centres], clip_norm, total)
-        return float(total)
+        return total
 
     def adapt_loss_scale(self, *, finite: bool) -> None:
         """Halve it when gradients overflowed (that step was left out), double it when long none
@@ -192,7 +193,7 @@ def build_learner(
             use_buffers=True,
         )
     loss_scale = FIRST_LOSS_SCALE if precision == "fp16" else 1.0
-    return Learner(module, classifier, optimizer(moved), averaged, loss_scale)
+    return Learner(module, classifier, optimizer(moved), averaged, precision, loss_scale)
 
 
 def freeze(network: nn.Module) -> None:

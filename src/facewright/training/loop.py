@@ -104,6 +104,7 @@ def fit(
         only_writer(checkpoint_dir, group),
         torch.random.fork_rng(devices=[]),
     ):
+        start, checkpoint_key = group.same((start, checkpoint_key))
         crops, held = hold_out(crops, identities=validation_identities, seed=seed)
         plan = make_plan(
             crops,
@@ -123,6 +124,9 @@ def fit(
             "optimizer": optimizer,
             "identities": len(crops.identities),
             "names_digest": values_digest(list(crops.identities)),
+            "crops": len(crops),  # these three say what a step and an epoch are
+            "batch_size": batch_size,
+            "crops_per_identity": crops_per_identity,
         }
         learner = build_learner(
             group,
@@ -158,7 +162,9 @@ def fit(
         parallel = group.wrap(run)  # type: ignore[arg-type]
         kind = PRECISIONS[precision]
 
-        batches = read_ahead(crops, plan, start=first, threads=readers)
+        batches = read_ahead(
+            crops, plan, start=first, threads=readers, pinned=group.device.type == "cuda"
+        )
         if group.main:
             batches = progress(batches, total=plan.steps - first, label="train steps")
         learner.training_mode(frozen=frozen)
@@ -172,15 +178,16 @@ def fit(
                 step.number, steps=plan.steps, peak=learning_rate, warmup=warmup, schedule=schedule
             )
             set_learning_rate(learner.optimizer, rate)
-            labels = numbers[step.crops].to(group.device)
+            labels = numbers[step.crops]
             learner.classifier.sample(labels, step.number, learner.optimizer)
+            labels = labels.to(group.device, non_blocking=True)
 
             loss, read = torch.zeros((), device=group.device), 0
             for one in step.passes:
                 part = one.parts[group.rank]
                 own = images[read : read + part.stop - part.start]
                 read += len(own)
-                inputs = apply_changes(own.to(group.device), changes[part])
+                inputs = apply_changes(own.to(group.device, non_blocking=True), changes[part])
                 last = one is step.passes[-1]
                 with group.alone(parallel, when=not last):
                     with torch.autocast(group.device.type, kind, enabled=kind != torch.float32):
@@ -190,10 +197,12 @@ def fit(
                     (piece * learner.loss_scale).backward()
                 loss += piece.detach()
 
-            norm = learner.clip(clip_norm, group)
-            value = float(loss)
+            length = learner.clip(clip_norm, group)
+            value, norm = torch.stack((loss.double(), length.double())).tolist()  # one wait
             if math.isfinite(norm) and math.isfinite(value):
                 learner.optimizer.step()
+                if learner.average is not None:
+                    learner.average.update_parameters(learner.network)
             elif kind is not torch.float16 or not math.isfinite(value) or learner.loss_scale < 1:
                 raise TrainingError(
                     _not_finite(step, crops, value, norm, rate, checkpoint_dir, group)
@@ -202,8 +211,6 @@ def fit(
             learner.optimizer.zero_grad()
             if kind is torch.float16:
                 learner.adapt_loss_scale(finite=math.isfinite(norm))
-            if learner.average is not None:
-                learner.average.update_parameters(learner.network)
 
             now = time.monotonic()
             tally.loss += value
@@ -251,10 +258,13 @@ def _resume(
 ) -> int:
     """Go on from a checkpoint; how many steps are done."""
     found: Checkpoint | None = None
-    if group.main and folder is not None:
-        found = last_checkpoint(folder, key=key)
-    if group.main and found is None and resume is not None:
-        found = named_checkpoint(resume, about=about)
+    if group.main:
+        found = None if resume is None else named_checkpoint(resume, about=about)
+        own = None if folder is None else last_checkpoint(folder, key=key)
+        if own is not None:
+            if found is not None:
+                say(f"train: it went on from {found.path} before, and goes on from its own last")
+            found = own
     found = group.same(found)
     if found is None:
         return 0

@@ -1,6 +1,7 @@
 """Real processes that work together, as `torchrun` would start them."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,9 +21,16 @@ def command_of(work: Callable[..., None], *arguments: str) -> list[str]:
 
 
 def run_together(
-    work: Callable[..., None], *arguments: str, processes: int, groups: int, timeout: float = 120
+    work: Callable[..., None],
+    *arguments: str,
+    processes: int,
+    groups: int,
+    killed: int | None = None,
+    timeout: float = 120,
 ) -> None:
     """`work(*arguments)` in so many new processes, which form `groups` groups one after another.
+
+    All end well, but for the one that is `killed`.
 
     Starting Python with PyTorch takes seconds, so that one start should serve many tests.
     """
@@ -42,9 +50,9 @@ def run_together(
         for worker in range(processes)
     ]
     try:
-        for process in started:
+        for number, process in enumerate(started):
             _, errors = process.communicate(timeout=timeout)
-            assert process.returncode == 0, errors
+            assert process.returncode == (-signal.SIGKILL if number == killed else 0), errors
     finally:
         for process in started:
             process.kill()

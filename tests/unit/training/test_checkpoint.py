@@ -17,6 +17,7 @@ from facewright.training.checkpoint import (
     last_checkpoint,
     named_checkpoint,
     only_writer,
+    remove_checkpoints,
     save_checkpoint,
 )
 from facewright.training.distributed import Processes
@@ -176,10 +177,49 @@ def test_two_trainings_do_not_write_to_one_folder(tmp_path: Path) -> None:
     with only_writer(tmp_path / "new", ALONE):
         with only_writer(tmp_path / "new", other), only_writer(None, ALONE):
             pass  # the other processes of the same training, and one without checkpoints
-        with (
-            pytest.raises(TrainingError, match="another training writes checkpoints"),
-            only_writer(tmp_path / "new", ALONE),
-        ):
-            raise AssertionError
+        for _ in range(2):  # a refused one leaves the lock as it is
+            with (
+                pytest.raises(TrainingError, match="another training writes checkpoints"),
+                only_writer(tmp_path / "new", ALONE),
+            ):
+                raise AssertionError
     with only_writer(tmp_path / "new", ALONE):
         pass
+
+
+def test_an_error_of_the_training_itself_is_not_taken_for_another_training(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError), only_writer(tmp_path / "new", ALONE):
+        raise BlockingIOError
+    assert not (tmp_path / "new").exists()
+
+
+def test_damaged_ones_do_not_push_out_the_good_ones(tmp_path: Path) -> None:
+    """After 10 was found damaged, training went on from 5 and saves 6."""
+    good, damaged = save(tmp_path, 5, kept=2), save(tmp_path, 10, kept=2)
+    (damaged / "state.pt").write_bytes(b"")
+    found = last_checkpoint(tmp_path, key="k")
+    assert found is not None
+    assert found.path == good
+    new = save(tmp_path, 6, kept=1)
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("step-")] == [new]
+
+
+def test_what_a_checkpoint_says_of_itself_is_guarded_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path, 20) / "checkpoint.json"
+    path.write_text(path.read_text().replace('"step": 20', '"step": 21'))
+    assert last_checkpoint(tmp_path, key="k") is None
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_a_training_that_ended_removes_its_own_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "a", 1)
+    other = save(tmp_path / "a", 2, key="another")
+    remove_checkpoints(tmp_path / "a", key="k")
+    assert list((tmp_path / "a").iterdir()) == [other]
+    assert "1 checkpoint(s) of other trainings stay" in capsys.readouterr().err
+    remove_checkpoints(tmp_path / "a", key="another")
+    assert not (tmp_path / "a").exists()

@@ -6,15 +6,21 @@ without BatchNorm: the same crops, the same changes, the same sums of gradients.
 """
 
 import json
+import os
+import signal
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
+from facewright.errors import TrainingError
 from facewright.training import learner
+from facewright.training.checkpoint import last_checkpoint
 
-from .faces import Killed, RecordedCrops, train_without_batchnorm, without_batchnorm
+from .faces import Killed, RecordedCrops, ToyCrops, train_without_batchnorm, without_batchnorm
 from .processes import belongs, run_together
 
 COMPARED = ("losses", "norms", "weights", "centres")
@@ -135,3 +141,32 @@ def test_two_then_one_then_two_processes_are_one_training(seen: list[dict[str, A
     for epoch in range(6):
         assert sorted(chain(*trained[4 * epoch : 4 * epoch + 4])) == list(range(27))
     assert sorted(trained[0]) != sorted(trained[4])
+
+
+class Deadly(ToyCrops):
+    """Kills the second process when its third batch is read."""
+
+    left = 3
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        self.left -= 1
+        if self.left < 0 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(indices)
+
+
+def be_left(folder: str) -> None:
+    learner.build_network = without_batchnorm
+    belongs(group=0, processes=2)
+    crops = Deadly(people=3, photos=9)
+    with pytest.raises(TrainingError, match="process 0 of 2 lost another one"):
+        train_without_batchnorm(Path(folder), crops, checkpoint_every=1, readers=1)
+    assert last_checkpoint(Path(folder), key="key") is not None
+    Path(folder, "told").touch()
+
+
+def test_who_loses_another_process_says_so_and_the_checkpoint_before_is_there(
+    tmp_path: Path,
+) -> None:
+    run_together(be_left, str(tmp_path), processes=2, groups=1, killed=1)
+    assert (tmp_path / "told").exists()

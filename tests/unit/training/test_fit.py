@@ -4,6 +4,8 @@ import errno
 import json
 import math
 import os
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +304,41 @@ def test_a_named_checkpoint_goes_on_with_other_parameters_but_no_other_network_o
         train(resume=path, optimizer="adamw")
     with pytest.raises(TrainingError, match=r"of step 10 and this training ends with 5"):
         train(resume=tmp_path / "step-00000010-key.checkpoint", epochs=1)
+    # A step is so many crops, and an epoch so many steps: with others its number says nothing.
+    with pytest.raises(TrainingError, match="whose batch size is 8, not 4"):
+        train(resume=path, batch_size=4)
+    with pytest.raises(TrainingError, match="whose crops is 36, not 32"):
+        train(ToyCrops(photos=8), resume=path)
+
+
+def test_a_named_checkpoint_is_looked_at_and_gives_way_to_the_own_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(checkpoint_dir=tmp_path / "first", checkpoint_every=5)
+    path = tmp_path / "first" / "step-00000005-key.checkpoint"
+    settings: dict[str, Any] = {"checkpoint_dir": tmp_path / "own", "checkpoint_key": "own"}
+    settings |= {"epochs": 3, "checkpoint_every": 11, "resume": path}
+    train(**settings)
+    again = train(**settings)
+    assert again.resumed == [5, 11]
+    assert "goes on from its own last" in capsys.readouterr().err
+    shutil.rmtree(path)
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        train(**settings)
+
+
+def test_a_compiled_network_learns_what_the_plain_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the tracer alone: a compiler would take minutes. Steps are of seven crops and of six."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(learner, "build_network", without_batchnorm)
+    plain, compiled = (
+        train_without_batchnorm(None, compiled=each, passes=2, validation_identities=0)
+        for each in (False, True)
+    )
+    for key in ("losses", "norms", "weights", "centres"):
+        assert compiled[key] == pytest.approx(plain[key], rel=1e-5, abs=1e-7)
 
 
 def test_a_named_checkpoint_of_other_sub_centres_is_refused(tmp_path: Path) -> None:
