@@ -100,6 +100,15 @@ def _write_text(path: Path, text: str) -> None:
         partial.replace(path)
 
 
+def sync_to_disk(path: Path) -> None:
+    """Make a file, or what a folder lists, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as file:

@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from facewright.errors import ParamsError
+from facewright.params_heads import Count, Head, Positive, Section, Share, beside
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Margin = Annotated[float, Field(ge=0, lt=1.6)]  # a cosine, or radians
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
@@ -49,12 +46,6 @@ Network = Literal[
     "edgeface_xs",
     "edgeface_s",
 ]
-
-
-class Section(BaseModel):
-    """Base of the sections: frozen, strict, nothing unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Validate(Section):
@@ -103,74 +94,6 @@ class Augmentation(Section):
     jpeg_quality: Annotated[list[int], Field(min_length=2, max_length=2), _within(1, 100)]
 
 
-class Softmax(Section):
-    name: Literal["softmax"]
-
-
-class NormFace(Section):
-    name: Literal["normface"]
-    scale: Positive
-
-
-class SphereFace(Section):
-    name: Literal["sphereface"]
-    margin: Annotated[int, Field(ge=1)]
-    lambda_base: Annotated[float, Field(ge=0)]
-    lambda_gamma: Annotated[float, Field(ge=0)]
-    lambda_power: Annotated[float, Field(ge=0)]
-    lambda_min: Annotated[float, Field(ge=0)]
-
-
-class CosFace(Section):
-    name: Literal["cosface"]
-    scale: Positive
-    margin: Margin
-
-
-class ArcFace(Section):
-    name: Literal["arcface"]
-    scale: Positive
-    margin: Margin
-
-
-class Combined(Section):
-    name: Literal["combined"]
-    scale: Positive
-    m1: Positive
-    m2: Margin
-    m3: Margin
-
-
-class AdaFace(Section):
-    name: Literal["adaface"]
-    scale: Positive
-    margin: Margin
-    h: Positive
-    t_alpha: Annotated[float, Field(gt=0, le=1)]
-
-
-class MagFace(Section):
-    name: Literal["magface"]
-    scale: Positive
-    l_a: Positive
-    u_a: Positive
-    l_m: Margin
-    u_m: Margin
-    lambda_g: Annotated[float, Field(ge=0)]
-
-
-class SubCentre(Section):
-    name: Literal["subcentre"]
-    scale: Positive
-    margin: Margin
-    sub_centres: Annotated[int, Field(ge=2)]
-
-
-class Triplet(Section):
-    name: Literal["triplet"]
-    margin: Margin
-
-
 class Cosine(Section):
     name: Literal["cosine"]
 
@@ -186,19 +109,6 @@ class Stepwise(Section):
     factor: Annotated[float, Field(gt=0, lt=1)]
 
 
-Head = Annotated[
-    Softmax
-    | NormFace
-    | SphereFace
-    | CosFace
-    | ArcFace
-    | Combined
-    | AdaFace
-    | MagFace
-    | SubCentre
-    | Triplet,
-    Field(discriminator="name"),
-]
 Schedule = Annotated[Cosine | Polynomial | Stepwise, Field(discriminator="name")]
 
 
@@ -208,14 +118,36 @@ class Train(Section):
     embedding_size: Count
     dropout: Annotated[float, Field(ge=0, lt=1)]
     start: str | None
-    frozen: bool
+    frozen: Annotated[
+        bool,
+        beside(
+            "start",
+            lambda frozen, start: start is not None or not frozen,
+            "needs a recognizer to start from: set start, or frozen to false",
+        ),
+    ]
     head: Head
     sampled_identities: Annotated[float, Field(gt=0, le=1)]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        beside(
+            "head",
+            lambda smoothing, head: head.name != "triplet" or smoothing == 0,
+            "head triplet has no classes to smooth over: set it to 0",
+        ),
+    ]
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     passes: Count
-    crops_per_identity: Count | None
+    crops_per_identity: Annotated[
+        Count | None,
+        beside(
+            "head",
+            lambda crops, head: head.name != "triplet" or (crops or 1) > 1,
+            "head triplet learns from two crops of a person in a step: set it to 2 or more",
+        ),
+    ]
     optimizer: Literal["sgd", "adamw"]
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0)]

@@ -14,13 +14,18 @@ FLOORS = (
     {"training", "engines"},
     {"compression", "evaluation"},
     {"registry"},
-    {"stages", "params", "summary", "erasure"},
+    {"stages", "params", "params_heads", "summary", "erasure"},
     {"cli", "components"},
     {"pipelines"},
 )
 FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}
 # Modules of the bottom floor, and these, know each other freely.
-TOGETHER = {("files", "errors"), ("workers", "errors"), ("stages", "params")}
+TOGETHER = {
+    ("files", "errors"),
+    ("workers", "errors"),
+    ("stages", "params"),
+    ("params", "params_heads"),
+}
 OWNERS = {
     "mlflow": {"registry"},
     "boto3": {"datasets"},

@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
 FILES = [ROOT / "params.yaml", *RECIPES]
 GUIDE = (ROOT / "docs" / "guides" / "training.md").read_text()
+TRIPLET = {"name": "triplet", "margin": 0.2}
+MAGFACE = {"name": "magface", "scale": 64.0, "l_a": 10.0, "u_a": 110.0, "l_m": 0.45, "u_m": 0.8}
+MAGFACE |= {"lambda_g": 35.0}
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
 
 
@@ -115,6 +118,20 @@ def test_every_key_of_params_has_a_comment() -> None:
         ),
         ("train", "head", {"name": "normface", "scael": 1.0}, r"head\.normface\.scael.*'scale'"),
         ("train", "augmentation", {"flip": 0.5}, r"train\.augmentation\.rotation: missing"),
+        ("train", "frozen", True, r"train\.frozen: .*set start, or frozen to false, got True"),
+        ("train", "head", TRIPLET, r"train\.label_smoothing: .*set it to 0, got 0\.1"),
+        (
+            "train",
+            "head",
+            MAGFACE | {"u_a": 10.0},
+            r"train\.head\.magface\.u_a: .*above l_a, got 10\.0",
+        ),
+        (
+            "train",
+            "head",
+            MAGFACE | {"u_m": 0.4},
+            r"train\.head\.magface\.u_m: .*not be below l_m, got 0\.4",
+        ),
         ("compile", "targets", ["86"], r"compile\.targets\.0: .*pattern"),
         ("evaluate", "far_targets", [], r"evaluate\.far_targets: .*at least 1"),
         (None, "trian", {}, r"unknown section 'trian': did you mean 'train'\?"),
@@ -128,6 +145,29 @@ def test_mistakes_are_named(
         params.load(section or "train")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("params.yaml")
+
+
+@pytest.mark.parametrize(("each", "fits"), [(None, False), (1, False), (2, True)])
+def test_triplets_need_two_crops_of_a_person(folder: Path, each: int | None, fits: bool) -> None:
+    edit("train", "head", TRIPLET)
+    edit("train", "label_smoothing", 0.0)
+    edit("train", "crops_per_identity", each)
+    if fits:
+        params.load("train")
+        return
+    with pytest.raises(
+        ParamsError, match=rf"train\.crops_per_identity: .*two crops .*got {each}"
+    ) as caught:
+        params.load("train")
+    assert "\n" not in str(caught.value)
+
+
+def test_frozen_with_a_start_is_right(folder: Path) -> None:
+    edit("train", "start", "teacher")
+    edit("train", "frozen", True)
+    loaded = params.load("train")
+    assert isinstance(loaded, params.Train)
+    assert loaded.frozen
 
 
 def test_a_mistake_in_a_later_stage_stops_the_first(folder: Path) -> None:

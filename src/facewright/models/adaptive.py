@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from facewright.errors import TrainingError
 from facewright.models.margins import Head
 from facewright.models.sphere import (
     angle_between,
@@ -25,7 +26,7 @@ class SphereFace(Head):
     ψ is cos(mθ), m a whole number of at least 1, made to fall all the way to θ = π. Since training
     does not start under it, λ goes from `lambda_base` down to `lambda_min` as in the authors'
     code: λ = base·(1 + gamma·n)^-power in the n-th training step, the first of which is 1. The
-    count is a buffer, `steps`, so that a checkpoint holds it.
+    steps that are over are counted in a buffer, `steps`, so that a checkpoint holds it.
     """
 
     steps: Tensor
@@ -57,7 +58,8 @@ class SphereFace(Head):
 
     def penalize(self, x: Tensor, centre: Tensor, norms: Tensor) -> Tensor:
         # A tensor all the way: reading a number back would make a GPU wait in every step.
-        decay = (1 + self.lambda_gamma * self.steps.to(x.dtype)) ** -self.lambda_power
+        step = self.steps.to(x.dtype) + 1
+        decay = (1 + self.lambda_gamma * step) ** -self.lambda_power
         easing = (self.lambda_base * decay).clamp(min=self.lambda_min)
         psi = falling_cosine(self.margin * angle_between(x, centre))
         return (easing * cosine_between(x, centre) + psi) / (1 + easing)
@@ -70,10 +72,11 @@ class AdaFace(Head):
     ArcFace's margin, middling ones CosFace's, high ones a margin that presses on the hardest. The
     angle is cut to [0, π] as by the authors. No gradient goes through z.
 
-    Mean and deviation of the norms are running ones, with share `t_alpha` for the newest batch.
-    The first batch counts in full, where the authors start from 20 and 100, because norms differ
-    between networks. They are buffers, so that a checkpoint holds them; before the first training
-    step they say nothing.
+    Mean and deviation of the norms are running ones over the training steps before, with share
+    `t_alpha` for the newest; the authors' take in the very batch that they judge, which passes of a
+    step would have to know of each other. The first step has nothing to compare with and takes
+    z = 0; then it counts in full, where the authors start from 20 and 100, because norms differ
+    between networks. They are buffers, so that a checkpoint holds them.
     """
 
     steps: Tensor
@@ -87,7 +90,7 @@ class AdaFace(Head):
         self.t_alpha = t_alpha
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("norm_mean", torch.zeros(()))
-        self.register_buffer("norm_deviation", torch.ones(()))
+        self.register_buffer("norm_deviation", torch.full((), math.inf))  # z is 0 at first
 
     @torch.no_grad()
     def observe(self, embeddings: Tensor) -> None:
@@ -96,9 +99,8 @@ class AdaFace(Head):
         norms = lengths(self.exact(embeddings))
         mean = norms.mean()
         deviation = norms.std(correction=min(1, len(norms) - 1))  # zero, not NaN, for one crop
-        share = torch.where(self.steps == 0, torch.ones_like(mean), self.t_alpha)
-        self.norm_mean += share * (mean - self.norm_mean)
-        self.norm_deviation += share * (deviation - self.norm_deviation)
+        for kept, new in ((self.norm_mean, mean), (self.norm_deviation, deviation)):
+            kept.copy_(torch.where(self.steps == 0, new, kept + self.t_alpha * (new - kept)))
         self.steps += 1
 
     def penalize(self, x: Tensor, centre: Tensor, norms: Tensor) -> Tensor:
@@ -115,6 +117,9 @@ class MagFace(Head):
     a is cut to [`l_a`, `u_a`]; m grows linearly there from `l_m` to `u_m` radians, which pushes
     hard crops to short norms, and g(a) = 1/a + a/u_a² falls, which pulls all to long ones: the
     norm comes to say how good the picture is. Gradients go through a, but not where it is cut.
+
+    Raises:
+        TrainingError: bounds that leave m no room, or let it fall.
     """
 
     def __init__(
@@ -127,6 +132,15 @@ class MagFace(Head):
         lambda_g: float,
         **shared: Any,
     ):
+        if l_a >= u_a:
+            raise TrainingError(
+                f"head magface: u_a is {u_a} and l_a {l_a}, so that no norm lies between: raise u_a"
+            )
+        if l_m > u_m:
+            raise TrainingError(
+                f"head magface: u_m is {u_m} and l_m {l_m}, so that good photos would get the "
+                "smaller margin: raise u_m"
+            )
         super().__init__(**shared)
         self.l_a, self.u_a = l_a, u_a
         self.l_m, self.u_m = l_m, u_m

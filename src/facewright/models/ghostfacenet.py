@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from facewright.models.layers import initialize, layer
+
 WIDTH = 1.3
 
 
@@ -53,14 +55,14 @@ class GhostFaceNet(nn.Module):
     def __init__(self, stride: int, embedding_size: int, dropout: float):
         super().__init__()
         before = _widened(16)
-        self.stem = _layer(3, before, 3, stride=stride)
+        self.stem = layer(3, before, stride=stride)
         bottlenecks: list[nn.Module] = []
         for row in ROWS:
             bottlenecks.append(Bottleneck(before, row))
             before = _widened(row.out)
         self.bottlenecks = nn.Sequential(*bottlenecks)
         wide = _widened(512)
-        self.widen = _layer(before, wide, 1)
+        self.widen = layer(before, wide, size=1)
         side = 7 if stride == 1 else 4
         self.pool = nn.Sequential(
             nn.Conv2d(wide, wide, side, groups=wide, bias=False), nn.BatchNorm2d(wide)
@@ -68,10 +70,7 @@ class GhostFaceNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.embedding = nn.Linear(wide, embedding_size, bias=False)
         self.normalize = nn.BatchNorm1d(embedding_size)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                # By inputs: PyTorch counts a depthwise convolution's outputs over all channels.
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.pool(self.widen(self.bottlenecks(self.stem(images))))
@@ -96,7 +95,7 @@ class Bottleneck(nn.Module):
             nn.Identity()
             if same
             else nn.Sequential(
-                *_depthwise(before, row.size, row.stride), *_layer(before, out, 1, linear=True)
+                *_depthwise(before, row.size, row.stride), *layer(before, out, size=1, linear=True)
             )
         )
 
@@ -111,8 +110,8 @@ class Ghost(nn.Module):
     def __init__(self, before: int, width: int, *, linear: bool = False):
         super().__init__()
         half = width // 2
-        self.primary = _layer(before, half, 1, linear=linear)
-        self.cheap = _layer(half, half, 3, groups=half, linear=linear)
+        self.primary = layer(before, half, size=1, linear=linear)
+        self.cheap = layer(half, half, groups=half, linear=linear)
 
     def forward(self, features: Tensor) -> Tensor:
         primary = self.primary(features)
@@ -149,17 +148,4 @@ def _rounded(channels: float) -> int:
 
 
 def _depthwise(width: int, size: int, stride: int) -> nn.Sequential:
-    return _layer(width, width, size, stride=stride, groups=width, linear=True)
-
-
-def _layer(
-    before: int, width: int, size: int, *, stride: int = 1, groups: int = 1, linear: bool = False
-) -> nn.Sequential:
-    """Convolution, BatchNorm and, unless `linear`, PReLU."""
-    convolution = nn.Conv2d(
-        before, width, size, stride=stride, padding=size // 2, groups=groups, bias=False
-    )
-    layer = nn.Sequential(convolution, nn.BatchNorm2d(width))
-    if not linear:
-        layer.append(nn.PReLU(width))
-    return layer
+    return layer(width, width, size=size, stride=stride, groups=width, linear=True)

@@ -26,17 +26,20 @@ class Head(nn.Module):
     `weight` is `(identities · sub_centres, E)` float32, the rows of one identity next to each
     other; `sub_centres` is 1 but for `SubCentreArcFace`, and softmax has one column more.
 
-    `forward` is for one process that holds all identities. A classifier whose identities lie on
-    several processes, or that compares with a sample of them, calls the parts itself, in this
-    order, each once per training step:
+    `forward` is a whole training step of one process that holds all identities. A classifier whose
+    identities lie on several processes, that compares with a sample of them, or whose step has
+    several passes, calls the parts itself, in this order:
 
-    1. `observe(everything)`: the embeddings of the whole batch, gathered from all processes, the
-       same on each, so that what a head counts stays the same on each;
-    2. `logits(everything, labels, rows)`: `labels` count among the identities of `rows`, -1 where
-       the crop's identity is not there;
-    3. the cross-entropy over the logits of all processes, smoothed by `label_smoothing`;
-    4. `regularizer(embeddings)`, added to the loss: a mean over crops, each of which belongs to
-       one process.
+    1. `logits(everything, labels, rows)` of a pass, gathered from all processes: `labels` count
+       among the identities of `rows`, -1 where the crop's identity is not there;
+    2. the cross-entropy over the logits of all processes, smoothed by `label_smoothing`;
+    3. `regularizer(embeddings)`, added to the loss: a mean over crops, each of which belongs to
+       one process;
+    4. once, after the last pass, `observe(everything)`: the embeddings of the whole step, the same
+       on each process, so that what a head counts stays the same on each.
+
+    What `observe` keeps tells of the steps before, never of the one that is computed: it is the
+    same in every pass of a step, however many there are.
     """
 
     def __init__(
@@ -66,13 +69,18 @@ class Head(nn.Module):
         Computed in float32 (or float64) even under autocast: s·cos θ in bfloat16 would be off by
         up to 0.1.
         """
+        loss = self.loss(embeddings, labels)
         self.observe(embeddings)
+        return loss
+
+    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """As `forward`, of a pass: nothing is counted."""
         logits = self.logits(embeddings, labels)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return loss + self.regularizer(embeddings)
 
     def observe(self, embeddings: Tensor) -> None:
-        """Count a training step, whose whole batch is `embeddings (N, E)`.
+        """Count a training step that is over, whose whole batch was `embeddings (N, E)`.
 
         Nothing happens in evaluation mode, nor in heads that keep no count.
         """
@@ -185,7 +193,7 @@ class SubCentreArcFace(ArcFace):
     """ArcFace to the nearest of several sub-centres of each identity (Deng et al., ECCV 2020).
 
     Wrongly labelled crops gather at a sub-centre of their own in place of pulling at the one that
-    matters; `label_noise` finds them afterwards.
+    matters; `training.label_noise` finds them afterwards.
     """
 
 

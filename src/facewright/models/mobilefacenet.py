@@ -7,6 +7,8 @@ multiply-adds); `models.insightface` renames the weights of either.
 
 from torch import Tensor, nn
 
+from facewright.models.layers import initialize, layer
+
 # Channels inside (the paper's t × channels before), channels c, repeats n, first stride s: the
 # bottleneck rows of the paper's table.
 BOTTLENECKS = (
@@ -28,7 +30,7 @@ class MobileFaceNet(nn.Module):
     def __init__(self, embedding_size: int, dropout: float, *, scale: int = 1):
         super().__init__()
         before = 64 * scale
-        self.stem = nn.Sequential(_layer(3, before, stride=2), _layer(before, before, groups=64))
+        self.stem = nn.Sequential(layer(3, before, stride=2), layer(before, before, groups=64))
         bottlenecks: list[nn.Module] = []
         for inside, width, repeats, first in BOTTLENECKS:
             for repeat in range(repeats):
@@ -36,16 +38,13 @@ class MobileFaceNet(nn.Module):
                 bottlenecks.append(Bottleneck(before, inside, width * scale, stride))
                 before = width * scale
         self.bottlenecks = nn.Sequential(*bottlenecks)
-        self.widen = _layer(before, 512, size=1)
+        self.widen = layer(before, 512, size=1)
         # The paper's global depthwise convolution: each place of the 7×7 map has a weight.
-        self.pool = _layer(512, 512, size=7, padding=0, groups=512, linear=True)
+        self.pool = layer(512, 512, size=7, padding=0, groups=512, linear=True)
         self.dropout = nn.Dropout(dropout)
         self.embedding = nn.Linear(512, embedding_size, bias=False)
         self.normalize = nn.BatchNorm1d(embedding_size)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                # By inputs: PyTorch counts a depthwise convolution's outputs over all channels.
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.pool(self.widen(self.bottlenecks(self.stem(images))))
@@ -59,40 +58,12 @@ class Bottleneck(nn.Module):
     def __init__(self, before: int, inside: int, width: int, stride: int):
         super().__init__()
         self.body = nn.Sequential(
-            _layer(before, inside, size=1),
-            _layer(inside, inside, stride=stride, groups=inside),
-            _layer(inside, width, size=1, linear=True),
+            layer(before, inside, size=1),
+            layer(inside, inside, stride=stride, groups=inside),
+            layer(inside, width, size=1, linear=True),
         )
         self.residual = stride == 1 and before == width
 
     def forward(self, features: Tensor) -> Tensor:
         out: Tensor = self.body(features)
         return features + out if self.residual else out
-
-
-def _layer(
-    before: int,
-    width: int,
-    *,
-    size: int = 3,
-    stride: int = 1,
-    padding: int | None = None,
-    groups: int = 1,
-    linear: bool = False,
-) -> nn.Sequential:
-    """Convolution, BatchNorm and, unless `linear`, PReLU."""
-    layer = nn.Sequential(
-        nn.Conv2d(
-            before,
-            width,
-            size,
-            stride=stride,
-            padding=size // 2 if padding is None else padding,
-            groups=groups,
-            bias=False,
-        ),
-        nn.BatchNorm2d(width),
-    )
-    if not linear:
-        layer.append(nn.PReLU(width))
-    return layer

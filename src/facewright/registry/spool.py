@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from facewright.errors import RegistryError, StorageError
-from facewright.files import storage_errors
+from facewright.files import storage_errors, sync_to_disk
 from facewright.registry.server import PARAM_LENGTH, TAG_LENGTH, Point, milliseconds
 
 SPOOL = Path(".mlflow-spool")
@@ -67,7 +67,7 @@ class Record:
         with storage_errors(copy):
             copy.parent.mkdir(parents=True)
             shutil.copyfile(path, copy)
-            _sync(copy)
+            sync_to_disk(copy)
         kept = copy.relative_to(self.folder).as_posix()
         self._write({"file": [kept, folder, copy.stat().st_size]})
         self.sync()
@@ -142,7 +142,7 @@ def begin(name: str, *, params: Mapping[str, str], tags: Mapping[str, str]) -> R
     with storage_errors(folder):
         partial.mkdir(parents=True)
         (partial / RUN).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        _sync(partial / RUN)
+        sync_to_disk(partial / RUN)
         events = io.FileIO(partial / EVENTS, "a")
         try:
             fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,7 +150,7 @@ def begin(name: str, *, params: Mapping[str, str], tags: Mapping[str, str]) -> R
             events.close()
             raise StorageError(f"{folder} cannot be locked ({error.strerror})") from error
         partial.rename(folder)
-        _sync(folder.parent)
+        sync_to_disk(folder.parent)
     return Record(folder, events)
 
 
@@ -297,12 +297,3 @@ def tidy() -> None:
     for path in SPOOL.glob(".*.partial"):
         if time.time() - path.stat().st_mtime > LEFT_SECONDS:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or what a folder lists, survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

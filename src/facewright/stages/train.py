@@ -19,7 +19,6 @@ from facewright.registry.tracking import RECOGNIZER_TAG, RESUMED_TAG, START_TAG,
 from facewright.training import Trained, fit, is_main_process
 from facewright.training.augmentation import augmentation_sheet
 from facewright.training.checkpoint import checkpoint_digest, remove_checkpoints
-from facewright.training.noise import label_noise_table
 
 SHEET = {"rows": 6, "columns": 8}
 NOT_OF_THE_RESULT = {"resume", "readers", "checkpoint_every", "checkpoints", "log_samples"}
@@ -100,9 +99,8 @@ def _write(
     }
     if trained.chosen_epoch is not None:
         metrics["chosen_epoch"] = trained.chosen_epoch
-    if params.head.name == "subcentre":
-        table = label_noise_table(trained, sub_centres=params.head.sub_centres)
-        table.to_csv(folder / "label_noise.csv", index=False)
-        metrics["label_noise"] = int(table["dropped"].sum())
+    if trained.label_noise is not None:
+        trained.label_noise.to_csv(folder / "label_noise.csv", index=False)
+        metrics["label_noise"] = int(trained.label_noise["dropped"].sum())
         say(f"train: {metrics['label_noise']} crops look wrongly labelled: see label_noise.csv")
     write_json(folder / "metrics.json", metrics)

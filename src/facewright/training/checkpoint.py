@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from facewright.errors import TrainingError
-from facewright.files import file_digest, storage_errors, values_digest, write_json
+from facewright.files import file_digest, storage_errors, sync_to_disk, values_digest, write_json
 from facewright.progress import say
 from facewright.training.distributed import Processes
 
@@ -122,19 +122,21 @@ def save_checkpoint(
                 shutil.rmtree(left, ignore_errors=True)
             shutil.rmtree(path, ignore_errors=True)
             partial.mkdir()
-        group.same(None)
+        group.from_first(None)
         shard = f"head-{group.rank:04d}-of-{group.count:04d}.pt"
         digests = {shard: _write(partial / shard, {"count": rows, **head})}
         if group.main:
             digests[STATE] = _write(partial / STATE, dict(state))
-        files = {name: digest for one in group.every(digests) for name, digest in one.items()}
+        files = {
+            name: digest for one in group.gather_objects(digests) for name, digest in one.items()
+        }
         if group.main:
             card = {"key": key, "step": step, "about": dict(about), "files": files}
             write_json(partial / CARD, card | {"digest": values_digest(card)})
-            _sync(partial / CARD)
-            _sync(partial)
+            sync_to_disk(partial / CARD)
+            sync_to_disk(partial)
             partial.rename(path)
-            _sync(folder)
+            sync_to_disk(folder)
             # Later ones are damaged: training went on from before them.
             own = sorted(folder.glob(f"step-*-{key[:8]}.checkpoint"))
             done = own.index(path) + 1
@@ -255,11 +257,3 @@ def _write(path: Path, value: dict[str, Any]) -> str:
         digested.file.flush()
         os.fsync(digested.file.fileno())
     return digested.sha256.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

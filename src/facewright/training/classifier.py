@@ -38,6 +38,7 @@ class Classifier(nn.Module):
         step compares with, those of its own crops always among them."""
         super().__init__()
         self._momenta: dict[str, Tensor] = {}
+        self._seen: list[Tensor] = []  # embeddings of a step's passes, of all processes
         self._chosen = torch.empty(0, dtype=torch.int64)
         self._group, self._seed = group, seed
         edges = [round(identities * rank / group.count) for rank in range(group.count + 1)]
@@ -88,26 +89,32 @@ class Classifier(nn.Module):
         return [self.head.weight] if isinstance(self.head, Head) else []
 
     def forward(self, embeddings: Tensor, labels: Tensor, one: Pass) -> Tensor:
-        """Mean loss over a pass.
+        """Mean loss over a pass; `observe` ends a step of one or several.
 
         Args:
             embeddings: `(n, E)`, this process's.
             labels: `(N,)` int64, of all processes' crops, in their order.
         """
         head, group = self.head, self._group
-        if group.count == 1 and self.active is None:
-            loss: Tensor = head(embeddings, labels)
-            return loss
         everything = group.gather(embeddings.float(), one.sizes)
         if not isinstance(head, Head):  # triplets: whole on every process
             return self._shared(head(everything, labels))
-        head.observe(everything)
+        if self.training:
+            self._seen.append(everything.detach())
+        if group.count == 1 and self.active is None:
+            return head.loss(everything, labels)
         logits = head.logits(everything, self._local(labels), self.active)
         with torch.autocast(logits.device.type, enabled=False):
             entropy: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
                 logits, self._local(labels), head.label_smoothing, self._columns, group
             )
             return entropy + self._shared(head.regularizer(everything))
+
+    def observe(self) -> None:
+        """Let the head count a step, once for all of its passes."""
+        if self._seen:
+            self._classes.observe(torch.cat(self._seen))
+            self._seen.clear()
 
     def _shared(self, loss: Tensor) -> Tensor:
         """A loss that every process computes whole: each gives its share of the gradient."""
@@ -201,11 +208,10 @@ class Classifier(nn.Module):
             else:
                 optimizer.state[self.trained[0]][rest.removeprefix("optimizer.")] = value
 
-    def centres(self) -> Tensor | None:
-        """`(identities · sub_centres, E)` on the CPU of the first process; None where none are."""
-        if not isinstance(self.head, Head):
-            return None
-        return self._group.collect(self.head.weight.detach().cpu())
+    def own_centres(self) -> Tensor:
+        """`(identities here, sub_centres, E)`, of a head that has centres."""
+        weight = self._classes.weight.detach()
+        return weight.view(-1, self._classes.sub_centres, weight.shape[1])
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -31,6 +31,11 @@ class Processes:
     def main(self) -> bool:
         return self.rank == 0
 
+    @property
+    def gpus(self) -> list[int]:
+        """The GPU that this process trains on, where it does."""
+        return [self.device.index] if self.device.type == "cuda" else []
+
     def wrap(self, module: nn.Module) -> nn.Module:
         """`module` with its gradients averaged over the processes.
 
@@ -71,7 +76,7 @@ class Processes:
         """The sum of each process's `value`; all must ask at the same moment."""
         return float(self.reduce(torch.tensor(value, dtype=torch.float64, device=self.device)))
 
-    def same(self, value: Any) -> Any:
+    def from_first(self, value: Any) -> Any:
         """The first process's `value`, on all of them."""
         if self.count == 1:
             return value
@@ -79,16 +84,8 @@ class Processes:
         dist.broadcast_object_list(box, device=self.device)
         return box[0]
 
-    def collect(self, rows: Tensor) -> Tensor | None:
-        """The rows of all processes, in their order, on the first one; None on the others."""
-        if self.count == 1:
-            return rows
-        parts: list[Any] | None = [None] * self.count if self.main else None
-        dist.gather_object(rows, parts)
-        return None if parts is None else torch.cat(parts)
-
-    def every(self, value: Any) -> list[Any]:
-        """Each process's `value`, on all of them."""
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Each process's `value`, in their order, on all of them."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count

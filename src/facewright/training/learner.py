@@ -175,6 +175,11 @@ def build_learner(
                 f"{embedding_size} values: set network and embedding_size to what its card says"
             ) from error
     if frozen:
+        if start is None:
+            raise TrainingError(
+                "frozen is true and start is null, so that features would stay as they were drawn: "
+                "name a recognizer to start from, or set frozen to false"
+            )
         freeze(module)
     module.to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     classifier = Classifier(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -25,6 +26,7 @@ from facewright.training.checkpoint import (
     save_checkpoint,
 )
 from facewright.training.distributed import Processes, process_group
+from facewright.training.label_noise import label_noise_table
 from facewright.training.learner import Learner, build_learner
 from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
 from facewright.training.validation import embed, hold_out, true_match_rate
@@ -47,7 +49,7 @@ class Trained:
     waited: float  # share of the time that was spent waiting for crops
     resumed: list[int] = field(default_factory=list)  # the steps after which it went on
     chosen_epoch: int | None = None  # whose weights these are, where epochs were compared
-    centres: torch.Tensor | None = None  # (identities · sub_centres, E) of a head with several each
+    label_noise: pd.DataFrame | None = None  # of a head with sub-centres, on the first process
 
 
 def fit(
@@ -93,18 +95,25 @@ def fit(
     saved every `checkpoint_every` steps, and a training with the same `checkpoint_key` goes on from
     the last to the very weights that it would have reached; `resume` names one of any training of
     the same network, head, identities and optimizer. The same crops, parameters, seed, machine and
-    number of threads give, on a CPU, the same weights.
+    number of threads give, on a CPU, the same weights. PyTorch's generators of the CPU and of the
+    GPU that trains are afterwards as they were.
 
     Raises:
-        TrainingError: an unknown name; too few identities or crops; a checkpoint that is not
-            there or does not fit; a loss or gradient that is not finite.
+        TrainingError: an unknown name; settings under which nothing is learnt; too few identities
+            or crops; a checkpoint that is not there or does not fit; a loss or gradient that is
+            not finite.
     """
+    if head["name"] == "triplet" and (crops_per_identity or 1) < 2:
+        raise TrainingError(
+            f"crops_per_identity is {crops_per_identity}: head triplet learns from two crops of a "
+            "person in a step: set it to 2 or more"
+        )
     with (
         process_group() as group,
         only_writer(checkpoint_dir, group),
-        torch.random.fork_rng(devices=[]),
+        torch.random.fork_rng(devices=group.gpus),
     ):
-        start, checkpoint_key = group.same((start, checkpoint_key))
+        start, checkpoint_key = group.from_first((start, checkpoint_key))
         crops, held = hold_out(crops, identities=validation_identities, seed=seed)
         plan = make_plan(
             crops,
@@ -207,6 +216,7 @@ def fit(
                 raise TrainingError(
                     _not_finite(step, crops, value, norm, rate, checkpoint_dir, group)
                 )
+            learner.classifier.observe()
             learner.classifier.keep(learner.optimizer)
             learner.optimizer.zero_grad()
             if kind is torch.float16:
@@ -242,9 +252,12 @@ def fit(
                     kept=checkpoints,
                     group=group,
                 )
-        # Only the report of label noise reads them, and no process may have room for all.
-        all_centres = learner.classifier.centres() if head.get("sub_centres", 1) > 1 else None
-    return _trained(learner, all_centres, crops)
+        table: pd.DataFrame | None = None
+        if head.get("sub_centres", 1) > 1:  # by the last weights, which the centres belong to
+            table = label_noise_table(
+                learner.network, learner.classifier, crops, precision=kind, group=group
+            )
+    return _trained(learner, table, crops)
 
 
 def _resume(
@@ -265,7 +278,7 @@ def _resume(
             if found is not None:
                 say(f"train: it went on from {found.path} before, and goes on from its own last")
             found = own
-    found = group.same(found)
+    found = group.from_first(found)
     if found is None:
         return 0
     if found.step > steps:
@@ -289,14 +302,14 @@ def _validate(
         network.eval()
         embeddings = embed(network, held, device=group.device, precision=kind)
         rate = true_match_rate(embeddings, held.labels)
-    rate = group.same(rate)
+    rate = group.from_first(rate)
     if rate > learner.best.get("rate", -1.0):
         weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
         learner.best = {"rate": rate, "epoch": epoch, "weights": weights}
     return {"validation_true_match_rate": rate}
 
 
-def _trained(learner: Learner, centres: torch.Tensor | None, crops: CropSource) -> Trained:
+def _trained(learner: Learner, label_noise: pd.DataFrame | None, crops: CropSource) -> Trained:
     network = learner.result()
     if learner.best:
         network.load_state_dict(learner.best["weights"])
@@ -306,7 +319,7 @@ def _trained(learner: Learner, centres: torch.Tensor | None, crops: CropSource) 
     tally = learner.tally
     return Trained(
         network=network,
-        centres=centres,
+        label_noise=label_noise,
         crops=crops,
         history=tally.history,
         seconds=tally.all_seconds,

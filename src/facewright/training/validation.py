@@ -3,8 +3,9 @@
 They are training identities, held out: the set that is reported in the end chooses nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from facewright.training.batches import CropSource, seed_of
 
 FMR = 0.01  # where the true matches are counted
 BATCH = 128  # crops at a time
-MOST = 4096  # held-out crops, since each is compared with each
+MOST = 4096  # held-out crops, since each is compared with each; two of a person at least
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Part:
     labels: npt.NDArray[np.int64]
     identities: Sequence[str]
 
-    @property
+    @cached_property
     def ids(self) -> Sequence[str]:
         return [self.whole.ids[index] for index in self.indices]
 
@@ -43,20 +44,24 @@ class Part:
 def hold_out(crops: CropSource, *, identities: int, seed: int) -> tuple[CropSource, Part | None]:
     """Crops to train on and crops to choose by: `identities` drawn from those with two or more.
 
+    Of the people held out `MOST` crops take part, dealt out in turns: each has as many as any
+    other, give or take one, as far as she has them, and two at least.
+
     Raises:
-        TrainingError: there are not that many, or no two would be left to train on.
+        TrainingError: there are not that many, they cannot all take part, or no two would be left
+            to train on.
     """
     if not identities:
         return crops, None
     counts = np.bincount(crops.labels, minlength=len(crops.identities))
     able = np.flatnonzero(counts >= 2)
-    most = min(len(able), len(crops.identities) - 2)
+    most = min(len(able), len(crops.identities) - 2, MOST // 2)
     if identities < 2 or identities > most:
         possible = f"2 to {most}" if most >= 2 else "none"
         raise TrainingError(
             f"validation_identities is {identities}: {possible} of the {len(crops.identities)} "
-            "identities can be held out (each needs two crops, and two identities must be left): "
-            "change it, or set it to 0"
+            f"identities can be held out (each needs two crops, at most {MOST} crops take part, "
+            "and two identities must be left): change it, or set it to 0"
         )
     random = np.random.default_rng(seed_of(seed, "validation", 0))
     held = np.zeros(len(counts), dtype=bool)
@@ -67,25 +72,44 @@ def hold_out(crops: CropSource, *, identities: int, seed: int) -> tuple[CropSour
 def _part(crops: CropSource, chosen: npt.NDArray[np.bool_], most: int | None = None) -> Part:
     number = np.cumsum(chosen) - 1
     labels = np.asarray(crops.labels)
-    indices = np.flatnonzero(chosen[labels])[:most]
+    indices = np.flatnonzero(chosen[labels])
+    if most is not None:
+        turns = np.argsort(_turns(labels[indices]), kind="stable")
+        indices = np.sort(indices[turns[:most]])
     names = [name for name, kept in zip(crops.identities, chosen, strict=True) if kept]
     return Part(crops, indices, number[labels[indices]], names)
+
+
+def _turns(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many crops of the same label each has before it."""
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels)
+    turns = np.empty(len(labels), dtype=np.int64)
+    turns[order] = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[order]]
+    return turns
 
 
 def embed(
     network: nn.Module, crops: CropSource, *, device: torch.device, precision: torch.dtype
 ) -> torch.Tensor:
     """Embeddings `(N, E)` float32 of `crops`, of length 1, by `network` in evaluation mode."""
-    parts = []
-    with (
-        torch.no_grad(),
-        torch.autocast(device.type, precision, enabled=precision != torch.float32),
-    ):
-        for start in range(0, len(crops), BATCH):
-            chosen = np.arange(start, min(start + BATCH, len(crops)))
+    return torch.cat(list(embed_in_parts(network, crops, device=device, precision=precision)))
+
+
+def embed_in_parts(
+    network: nn.Module, crops: CropSource, *, device: torch.device, precision: torch.dtype
+) -> Iterator[torch.Tensor]:
+    """What `embed` gives, `BATCH` rows at a time: those of millions of crops fill no memory."""
+    for start in range(0, len(crops), BATCH):
+        chosen = np.arange(start, min(start + BATCH, len(crops)))
+        # Closed before each yield: whoever asks for the next part must not be inside these.
+        with (
+            torch.no_grad(),
+            torch.autocast(device.type, precision, enabled=precision != torch.float32),
+        ):
             images = torch.from_numpy(crops.batch(chosen)).to(device).permute(0, 3, 1, 2)
-            parts.append(F.normalize(network(images / 127.5 - 1).float()))
-    return torch.cat(parts)
+            embeddings = F.normalize(network(images / 127.5 - 1).float())
+        yield embeddings
 
 
 def true_match_rate(embeddings: torch.Tensor, labels: npt.NDArray[np.int64]) -> float:

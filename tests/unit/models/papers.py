@@ -67,9 +67,9 @@ def psi(theta: float, margin: int) -> float:
 
 
 def true_value(name: str, theta: float, norm: float, batch: list[float]) -> float:
-    """What stands for cos θ of the true identity, in the first training step.
+    """What stands for cos θ of the true identity, in the second training step.
 
-    `batch` are the norms of the whole batch.
+    `batch` are the norms of the first one's batch.
     """
     o = OPTIONS[name]
     match name:
@@ -78,7 +78,7 @@ def true_value(name: str, theta: float, norm: float, batch: list[float]) -> floa
         case "arcface" | "subcentre":
             return arcface(theta, o["margin"])
         case "sphereface":
-            easing = max(5.0, 1000.0 / (1 + 0.12 * 1))
+            easing = max(5.0, 1000.0 / (1 + 0.12 * 2))
             return (easing * math.cos(theta) + psi(theta, 4)) / (1 + easing)
         case "combined":
             shifted = 1.5 * theta + 0.4  # at most 1.63 π
@@ -125,7 +125,7 @@ def loss_of(
     labels: list[int],
     smoothing: float,
 ) -> float:
-    """Mean cross-entropy of the batch, and MagFace's regularizer."""
+    """Mean cross-entropy of the batch, which the first step had too, and MagFace's regularizer."""
     batch = [math.hypot(*row) for row in embeddings]
     total = 0.0
     for embedding, label in zip(embeddings, labels, strict=True):

@@ -42,6 +42,15 @@ def test_adaface_goes_from_arcface_over_cosface_to_its_opposite() -> None:
     torch.testing.assert_close(adaface_at(40), opposite)
 
 
+def test_adaface_has_nothing_to_compare_the_first_step_with() -> None:
+    """Its norms do not matter, and are what the second step's are compared with."""
+    head, cos = make("adaface").double(), make("cosface", margin=0.4).double()
+    x = crops([1.0, 9.0, 30.0, 200.0])
+    assert torch.equal(head(x, LABELS), cos(x, LABELS))
+    assert not torch.isclose(head.loss(x, LABELS), cos(x, LABELS))
+    assert head.norm_mean.item() == pytest.approx(60)
+
+
 def test_adaface_gives_no_gradient_along_the_norm() -> None:
     head = make("adaface").double()
     x = crops([8.0, 9.5, 10.0, 12.0]).requires_grad_()
@@ -98,10 +107,10 @@ def test_sphereface_lets_go_of_the_easy_loss_step_by_step() -> None:
     x = norm * torch.tensor([[math.cos(theta), math.sin(theta)]], dtype=torch.float64)
     cosine, psi = math.cos(theta), -math.cos(4 * theta) - 2
     for step in (1, 2, 3):
-        head(x, torch.tensor([0]))
         value = head.logits(x, torch.tensor([0])).item() / norm
         easing = (value - psi) / (cosine - value)
         assert easing == pytest.approx(1000 / (1 + 0.12 * step), rel=1e-6)
+        head(x, torch.tensor([0]))
     head.steps.fill_(100_000)
     value = head.logits(x, torch.tensor([0])).item() / norm
     assert value == pytest.approx((5 * cosine + psi) / 6, rel=1e-12)

@@ -40,6 +40,7 @@ def test_loss_is_the_papers_formula(name: str, smoothing: float) -> None:
     norms = embeddings.norm(dim=1, keepdim=True)
     embeddings[:10] = own[:10] * norms[:10] + 0.01 * embeddings[:10]
     embeddings[10:20] = -own[10:20] * norms[10:20] + 0.01 * embeddings[10:20]
+    head.observe(embeddings)
     expected = loss_of(name, embeddings.tolist(), head.weight.tolist(), labels.tolist(), smoothing)
     assert head(embeddings, labels).item() == pytest.approx(expected, rel=1e-9)
 
@@ -127,8 +128,7 @@ def test_an_embedding_of_zeros_does_no_harm(name: str) -> None:
 @pytest.mark.parametrize("name", ["arcface", "subcentre", "magface", "adaface", "combined"])
 def test_margins_are_added_to_tiny_angles_in_float32(name: str) -> None:
     """√(1 - cos²) would lose an angle of 0.0001 altogether: its cosine rounds to one."""
-    # AdaFace before any step: mean 0, deviation 1, so a norm of 0.0001 has z = 0; -0.5 is its
-    # margin of angle at z = 1.
+    # AdaFace's margin of angle at z = 1 is -0.5.
     options = {
         "arcface": {"margin": 0.5},
         "subcentre": {"margin": 0.5, "sub_centres": 1},
@@ -138,6 +138,8 @@ def test_margins_are_added_to_tiny_angles_in_float32(name: str) -> None:
     }
     head = make(name, size=2, identities=2, **({"scale": 1.0} | options[name]))
     head.weight.data = ONES.clone()
+    if name == "adaface":
+        head.norm_deviation.fill_(1.0)
     for angle in (0.0, 1e-4, 1e-2, 0.3, 2.0, 2.6):
         x = torch.tensor([[math.cos(angle), math.sin(angle)]])
         logit = head.logits(x, torch.tensor([0]))[0, 0].item()
@@ -155,6 +157,7 @@ def test_the_true_logit_falls_with_the_angle_everywhere(name: str) -> None:
     for z_mean in (0.0, 3.0, 6.0):  # AdaFace: norms above, on and below the mean
         if name == "adaface":
             head.norm_mean.fill_(z_mean)
+            head.norm_deviation.fill_(1.0)
         falls = head.logits(x, torch.zeros(500, dtype=torch.int64))[:, 0].diff()
         # AdaFace cuts its angle to [0, π] and is level there.
         assert (falls <= 1e-12 if name == "adaface" else falls < 0).all()
@@ -257,13 +260,29 @@ def test_sampled_rows_are_as_good_as_a_head_that_has_no_others(name: str) -> Non
 def test_loss_is_made_of_the_parts_that_a_wrapper_calls(name: str) -> None:
     head, twin = make(name, smoothing=0.1), make(name, smoothing=0.1)
     embeddings, labels = torch.randn(9, 6), torch.arange(9) % 5
-    twin.observe(embeddings)
     parts = torch.nn.functional.cross_entropy(
         twin.logits(embeddings, labels), labels, label_smoothing=twin.label_smoothing
     ) + twin.regularizer(embeddings)
     assert torch.equal(head(embeddings, labels), parts)
+    twin.observe(embeddings)
+    for one, other in zip(head.buffers(), twin.buffers(), strict=True):
+        assert torch.equal(one, other)
     if name != "magface":
         assert twin.regularizer(embeddings) == 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"u_a": 2.0}, r"u_a is 2\.0 and l_a 2\.0"),
+        ({"u_a": 1.0}, r"u_a is 1\.0 and l_a 2\.0"),
+        ({"u_m": 0.4}, r"u_m is 0\.4 and l_m 0\.45"),
+    ],
+)
+def test_magface_refuses_bounds_without_room(bounds: dict[str, float], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        make("magface", **bounds)
+    assert make("magface", l_m=0.8)  # one margin for all
 
 
 def test_an_unknown_head_is_refused_with_the_known_ones() -> None:

@@ -124,12 +124,12 @@ def train_without_batchnorm(
     }
     trained = fit(crops or ToyCrops(people=3, photos=9), **(settings | changed))
     weights = torch.cat([value.flatten() for value in trained.network.state_dict().values()])
-    centres = trained.centres
+    noise = trained.label_noise
     return {
         "losses": [row["train_loss"] for row in trained.history],
         "norms": [row["gradient_norm"] for row in trained.history],
         "weights": weights.tolist(),
-        "centres": [] if centres is None else centres.flatten().tolist(),
+        "angles": [] if noise is None else noise["angle"].sort_index().tolist(),  # to centres
         "reports": reports,
         "resumed": trained.resumed,
         "main": is_main_process(),

@@ -15,19 +15,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from facewright.errors import TrainingError
 from facewright.training import learner
 from facewright.training.checkpoint import last_checkpoint
+from facewright.training.distributed import Processes
 
 from .faces import Killed, RecordedCrops, ToyCrops, train_without_batchnorm, without_batchnorm
 from .processes import belongs, run_together
 
-COMPARED = ("losses", "norms", "weights", "centres")
+COMPARED = ("losses", "norms", "weights", "angles")
+ADAFACE = {"name": "adaface", "scale": 16.0, "margin": 0.2, "h": 0.333, "t_alpha": 0.1}
 # Three people on two processes: two on the first, one on the second; steps of 7, 7, 7 and 6 crops.
 TOGETHER: dict[str, dict[str, Any]] = {
     "plain": {},
-    "passes": {"passes": 2, "batch_size": 9},
+    "passes": {"passes": 2, "batch_size": 9, "head": ADAFACE},
     "balanced": {"crops_per_identity": 4},
     "triplets": {
         "head": {"name": "triplet", "margin": 0.5},
@@ -42,7 +45,7 @@ LONG: dict[str, Any] = {
     "checkpoint_every": 5,
     "readers": 1,
     "average": 0.5,
-    "head": {"name": "adaface", "scale": 16.0, "margin": 0.2, "h": 0.333, "t_alpha": 0.1},
+    "head": ADAFACE,
 }
 RUNS = (
     (2, 8),
@@ -98,7 +101,7 @@ def test_two_processes_learn_what_one_does(seen: list[dict[str, Any]], name: str
     first, second = (process[name] for process in seen)
     for key in COMPARED:
         assert first[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)
-        assert second[key] == ([] if key == "centres" else first[key])  # they are the first's
+        assert second[key] == ([] if key == "angles" else first[key])  # they are the first's
     if name != "triplets":  # whose loss is a mean over those that are not solved yet
         assert one["losses"][-1] < one["losses"][0]
     assert first["reports"] == one["reports"]
@@ -119,7 +122,7 @@ def test_two_processes_that_sample_agree_and_learn(seen: list[dict[str, Any]]) -
     for key in ("losses", "norms", "weights"):
         assert first[key] == second[key]
     assert first["losses"][-1] < first["losses"][0]
-    assert len(first["centres"]) == 3 * 2 * 8
+    assert len(first["angles"]) == 27
 
 
 def test_two_then_one_then_two_processes_are_one_training(seen: list[dict[str, Any]]) -> None:
@@ -170,3 +173,8 @@ def test_who_loses_another_process_says_so_and_the_checkpoint_before_is_there(
 ) -> None:
     run_together(be_left, str(tmp_path), processes=2, groups=1, killed=1)
     assert (tmp_path / "told").exists()
+
+
+def test_the_gpu_of_a_process_is_named_where_there_is_one() -> None:
+    assert Processes(1, 2, torch.device("cuda", 1)).gpus == [1]
+    assert Processes(1, 2, torch.device("cpu")).gpus == []

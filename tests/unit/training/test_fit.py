@@ -59,11 +59,17 @@ def test_same_seed_same_weights_and_another_seed_others() -> None:
     one = train()
     torch.manual_seed(99)  # the caller's generator must not matter, nor be touched
     before = torch.random.get_rng_state()
+    on_gpu = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     assert same_weights(one, train())
     assert torch.equal(before, torch.random.get_rng_state())
+    if on_gpu is not None:
+        assert torch.equal(on_gpu, torch.cuda.get_rng_state())
     assert not same_weights(one, train(seed=2))
 
 
+TRIPLET = {"name": "triplet", "margin": 0.2}
+MAGFACE = {"name": "magface", "scale": 16.0, "l_a": 2.0, "u_a": 9.0, "l_m": 0.4, "u_m": 0.8}
+MAGFACE |= {"lambda_g": 1.0}
 SPHEREFACE = {
     "name": "sphereface",
     "margin": 2,
@@ -168,9 +174,20 @@ def test_a_loss_that_is_no_number_stops_with_step_and_crops() -> None:
         ({"head": {"name": "cosface", "scale": 16.0}}, "margin is missing"),
         ({"schedule": {"name": "linear"}}, "unknown schedule"),
         ({"optimizer": "lion"}, "unknown optimizer"),
+        ({"frozen": True}, "frozen is true and start is null"),
+        ({"head": TRIPLET, "label_smoothing": 0.0}, "crops_per_identity is None: head triplet"),
+        (
+            {"head": TRIPLET, "label_smoothing": 0.0, "crops_per_identity": 1},
+            "crops_per_identity is 1: head triplet",
+        ),
+        ({"head": TRIPLET, "crops_per_identity": 4}, "no classes for label_smoothing 0.1"),
+        ({"head": MAGFACE | {"u_a": 2.0}}, r"u_a is 2\.0 and l_a 2\.0"),
+        ({"head": MAGFACE | {"l_m": 0.9}}, r"u_m is 0\.8 and l_m 0\.9"),
     ],
 )
-def test_unknown_names_are_refused(settings: dict[str, str], message: str) -> None:
+def test_unknown_names_and_settings_that_teach_nothing_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(TrainingError, match=message):
         train(**settings)
 
@@ -191,11 +208,22 @@ def test_a_batch_larger_than_the_set_is_one_step(capsys: pytest.CaptureFixture[s
     assert "36 crops are fewer than batch_size 1000" in capsys.readouterr().err
 
 
-def test_a_step_in_passes_learns_what_a_whole_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+SUBCENTRE = {"name": "subcentre", "scale": 16.0, "margin": 0.1, "sub_centres": 2}
+ADAFACE = {"name": "adaface", "scale": 16.0, "margin": 0.2, "h": 0.333, "t_alpha": 0.3}
+
+
+@pytest.mark.parametrize("head", [SUBCENTRE, SPHEREFACE, ADAFACE], ids=lambda head: head["name"])
+def test_a_step_in_passes_learns_what_a_whole_one_does(
+    monkeypatch: pytest.MonkeyPatch, head: dict[str, Any]
+) -> None:
     """Without BatchNorm, whose statistics are those of a pass."""
     monkeypatch.setattr(learner, "build_network", without_batchnorm)
-    one, three = train_without_batchnorm(None), train_without_batchnorm(None, passes=3)
-    for key in ("losses", "norms", "weights", "centres"):
+    one, three = (
+        train_without_batchnorm(None, head=head, learning_rate=0.01, passes=passes)
+        for passes in (1, 3)
+    )
+    assert len(one["angles"]) == (27 if head is SUBCENTRE else 0)
+    for key in ("losses", "norms", "weights", "angles"):
         assert three[key] == pytest.approx(one[key], rel=1e-4, abs=1e-6)
 
 
@@ -203,9 +231,9 @@ def test_a_step_in_passes_learns_what_a_whole_one_does(monkeypatch: pytest.Monke
     "head",
     [
         {"name": "softmax"},
-        {"name": "triplet", "margin": 0.2},
-        {"name": "subcentre", "scale": 16.0, "margin": 0.1, "sub_centres": 2},
-        {"name": "adaface", "scale": 16.0, "margin": 0.1, "h": 0.333, "t_alpha": 0.01},
+        TRIPLET,
+        SUBCENTRE,
+        ADAFACE,
     ],
     ids=lambda head: head["name"],
 )
@@ -225,10 +253,10 @@ def test_other_heads_learn_too(head: dict[str, Any]) -> None:
     else:
         assert losses(trained)[-1] < 0.6 * losses(trained)[0]
     if head["name"] == "subcentre":
-        assert trained.centres is not None
-        assert len(trained.centres) == 4 * head["sub_centres"]
-    else:  # for a million identities they are not to be brought together
-        assert trained.centres is None
+        assert trained.label_noise is not None
+        assert sorted(trained.label_noise["id"]) == ToyCrops().ids
+    else:
+        assert trained.label_noise is None
 
 
 def test_the_average_of_the_weights_is_the_result(tmp_path: Path) -> None:
@@ -342,11 +370,10 @@ def test_a_compiled_network_learns_what_the_plain_one_does(
 
 
 def test_a_named_checkpoint_of_other_sub_centres_is_refused(tmp_path: Path) -> None:
-    head = {"name": "subcentre", "scale": 16.0, "margin": 0.1, "sub_centres": 2}
-    train(head=head, epochs=1, checkpoint_dir=tmp_path, checkpoint_every=5)
+    train(head=SUBCENTRE, epochs=1, checkpoint_dir=tmp_path, checkpoint_every=5)
     path = tmp_path / "step-00000005-key.checkpoint"
     with pytest.raises(TrainingError, match="whose sub centres is 2, not 3"):
-        train(head=head | {"sub_centres": 3}, resume=path)
+        train(head=SUBCENTRE | {"sub_centres": 3}, resume=path)
 
 
 @pytest.mark.parametrize("where", ["write", "fsync"])

@@ -161,12 +161,45 @@ def test_the_rate_goes_from_one_to_nearly_nothing() -> None:
     assert true_match_rate(torch.ones(8, 1), np.arange(8) // 2) == 0
 
 
-def test_only_so_many_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    crops = ToyCrops(people=7, photos=6)
-    _, all_held = hold_out(crops, identities=4, seed=1)
+@pytest.mark.parametrize(("identities", "each"), [(10, [2] * 10), (4, [5] * 4), (3, [6, 7, 7])])
+def test_only_so_many_crops_are_held_and_dealt_to_all_people(
+    monkeypatch: pytest.MonkeyPatch, identities: int, each: list[int]
+) -> None:
+    crops = ToyCrops(people=12, photos=9)
+    rest, all_held = hold_out(crops, identities=identities, seed=1)
     monkeypatch.setattr(validation, "MOST", 20)
-    trained, held = hold_out(crops, identities=4, seed=1)
+    trained, held = hold_out(crops, identities=identities, seed=1)
     assert all_held is not None
     assert held is not None
-    assert (len(trained), len(all_held), len(held)) == (18, 24, 20)
-    assert list(held.ids) == list(all_held.ids)[:20]
+    assert trained.ids == rest.ids  # those that do not take part are not trained on
+    assert len(all_held) == 9 * identities
+    assert sorted(np.bincount(held.labels, minlength=identities)) == each
+    assert held.identities == all_held.identities
+    # In the order of the set, and the same ones each time.
+    assert held.ids == [one for one in all_held.ids if one in set(held.ids)]
+    _, again = hold_out(crops, identities=identities, seed=1)
+    assert again is not None
+    assert again.ids == held.ids
+    assert [held.identities[label] for label in held.labels] == [whose(one) for one in held.ids]
+
+
+def test_who_has_few_crops_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "MOST", 17)
+    _, held = hold_out(Uneven(), identities=6, seed=1)  # of 2, 3, 7, 4, 5 and 6 crops
+    assert held is not None
+    counts = dict(zip(held.identities, np.bincount(held.labels), strict=True))
+    assert (counts["person-1"], counts["person-2"]) == (2, 3)
+    assert sorted(counts.values()) == [2, 3, 3, 3, 3, 3]
+
+
+def test_more_people_than_can_take_part_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "MOST", 20)
+    with pytest.raises(TrainingError, match=r"is 11: 2 to 10 of the 14 .* at most 20 crops"):
+        hold_out(ToyCrops(people=14), identities=11, seed=1)
+
+
+def test_names_of_crops_are_looked_up_once() -> None:
+    """They are asked for crop by crop, of sets of millions."""
+    _, held = hold_out(ToyCrops(), identities=2, seed=1)
+    assert held is not None
+    assert held.ids is held.ids
