@@ -365,7 +365,7 @@ def test_a_compiled_network_learns_what_the_plain_one_does(
         train_without_batchnorm(None, compiled=each, passes=2, validation_identities=0)
         for each in (False, True)
     )
-    for key in ("losses", "norms", "weights", "centres"):
+    for key in ("losses", "norms", "weights", "angles"):
         assert compiled[key] == pytest.approx(plain[key], rel=1e-5, abs=1e-7)
 
 
