@@ -140,7 +140,14 @@ def _subset(options: argparse.Namespace) -> None:
 def _erase(options: argparse.Namespace) -> None:
     from facewright.erasure import erase
 
-    print(erase(options.identity, data=options.data, purge=options.purge, yes=options.yes))
+    told = erase(
+        options.identity,
+        data=options.data,
+        purge=options.purge,
+        yes=options.yes,
+        ours=options.ours,
+    )
+    print(told)
 
 
 def _tell(dataset: "Dataset") -> None:
@@ -304,6 +311,13 @@ def _add_dataset_actions(actions: Any) -> None:
     )
     erase.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets")
     erase.add_argument("--purge", action="store_true", help="remove DVC's copies too")
+    erase.add_argument(
+        "--ours",
+        action="append",
+        default=[],
+        metavar="MD5",
+        help="a list in a shared cache or remote that is a version of data/ unknown to git",
+    )
     erase.add_argument("--yes", action="store_true", help="do it; else it is only shown")
     erase.set_defaults(command=_erase)
 

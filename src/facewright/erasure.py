@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from facewright.datasets.dvc_project import Project, open_project
-from facewright.datasets.elsewhere import find_elsewhere
+from facewright.datasets.elsewhere import find_elsewhere, without_name
 from facewright.datasets.erasing import (
     Found,
     Person,
@@ -27,7 +27,7 @@ from facewright.datasets.erasing import (
     rewrite_cleaning,
 )
 from facewright.datasets.form import Dataset, all_datasets
-from facewright.datasets.outputs import find_outputs, is_stage, stage_of
+from facewright.datasets.outputs import find_outputs, is_stage, stage_of, unreadable_tables
 from facewright.datasets.receipts import Receipt, earlier_receipt, name_hash, write_receipt
 from facewright.datasets.rewriting import check_whole, recover, remove_leftovers, rewrite_dataset
 from facewright.datasets.versions import Traces, find_traces, removable
@@ -51,7 +51,12 @@ ASSUMED = "made from a version that can no longer be read: assume that it held t
 
 
 def erase(
-    identity: str, *, data: Path = Path("data"), purge: bool = False, yes: bool = False
+    identity: str,
+    *,
+    data: Path = Path("data"),
+    purge: bool = False,
+    yes: bool = False,
+    ours: Collection[str] = (),
 ) -> str:
     """Find a person in everything that `data` and its DVC project hold, and take them out.
 
@@ -63,6 +68,8 @@ def erase(
     Args:
         identity: a name, in any spelling that `names.comparable` takes for the same, or
             `DATASET/NUMBER` for identities that are numbers.
+        ours: md5 of lists of folders, in a cache or remote that others may share, which are
+            versions of this `data` though git does not know them.
 
     Raises:
         DatasetError: nobody is so named, a dataset would be left empty, or DVC's cache or remote
@@ -73,6 +80,8 @@ def erase(
     else:
         check_whole(data)
     with open_project(data) as project:
+        if project:
+            project.claim(ours)
         datasets = all_datasets(data)
         known = {dataset_path(data, dataset) for dataset in datasets}
         asked = parse_person(
@@ -94,7 +103,10 @@ def erase(
         person = replace(person, photos=person.photos | traces.photos)
         found = find_rows(data, person, datasets=datasets)
         theirs = replace(person, photos=person.photos.union(*(one.photos for one in found)))
-        told_apart = _search_outputs(data, project, theirs, traces)
+        root = data.parent  # where stages work, unless `data` is a link into a DVC project
+        if project and project.root != root.resolve():
+            root = project.root
+        told_apart = _search_outputs(root / ARTIFACTS, project, theirs, traces)
         objects = removable(project, traces, also=old.get("objects", ())) if project else set()
         if not (found or objects or old or traces.stages or told_apart):
             raise DatasetError(_nobody(identity, data, datasets))
@@ -109,7 +121,12 @@ def erase(
         _add_models(receipt, traces, tracked=project is not None)
         receipt["not_reached"] += find_elsewhere(data, person, datasets=datasets, found=found)
         receipt["not_reached"] += [line for _, line in sorted(told_apart.items())]
-        receipt["not_reached"] += _left(data, project, traces, receipt, told=told_apart)
+        receipt["not_reached"] += [
+            f"{without_name(file, theirs, below=root / ARTIFACTS)} cannot be read: make it anew"
+            for file in unreadable_tables(root / ARTIFACTS)
+        ]
+        others = _others(root / ARTIFACTS, traces, told=told_apart)
+        receipt["not_reached"] += _left(data, project, traces, receipt, others, theirs)
         sizes = _sizes(project, objects)
         told = _told(data, found, receipt, tracked=project is not None, sizes=sizes)
         there = any(sizes.values())
@@ -129,7 +146,7 @@ def erase(
             rewrite_dataset(one)
         if project:
             receipt["data_md5"]["after"] = project.add()
-        _remove_outputs(data.resolve().parent, traces)
+        _remove_outputs(root.resolve(), traces)
         if project and purge:
             _purge(project, traces, receipt)
         receipt["state"] = "done"
@@ -147,13 +164,13 @@ def _sizes(project: Project | None, objects: set[str]) -> dict[str, dict[str, in
 
 
 def _search_outputs(
-    data: Path, project: Project | None, person: Person, traces: Traces
+    artifacts: Path, project: Project | None, person: Person, traces: Traces
 ) -> dict[Path, str]:
     """Add to `traces` the stage outputs that are seen to hold the person.
 
-    Returns a line for each other folder in `artifacts/` that does.
+    Returns a line for each other folder in `artifacts` that does.
     """
-    held, crops = find_outputs(data.parent / ARTIFACTS, person)
+    held, crops = find_outputs(artifacts, person)
     traces.crops |= crops
     locked = project.stages().values() if project else ()
     outs = {path: oid for run in locked for path, oid in run.outs.items()}
@@ -164,7 +181,8 @@ def _search_outputs(
             traces.stages.add(output)
             traces.unread_stages.discard(output)
         else:
-            others[folder] = f"{folder.as_posix()}, which holds or names them: remove it by hand"
+            shown = without_name(folder.relative_to(artifacts), person, below=artifacts)
+            others[folder] = f"{shown}, which holds or names them: remove it by hand"
         if project and output in outs:
             traces.objects |= project.objects(outs[output])
     return others
@@ -267,32 +285,37 @@ def _add_models(receipt: Receipt, traces: Traces, *, tracked: bool) -> None:
     receipt["retrain"] = retrain
 
 
+def _others(artifacts: Path, traces: Traces, *, told: Collection[Path]) -> list[Path]:
+    """The folders there that stay, but for those `told` already."""
+    return [
+        folder
+        for folder in sorted(artifacts.glob("*/"))
+        if folder not in told and f"{ARTIFACTS}/{stage_of(folder)}" not in traces.stages
+    ]
+
+
 def _left(
     data: Path,
     project: Project | None,
     traces: Traces,
     receipt: Receipt,
-    *,
-    told: Collection[Path],
+    others: list[Path],
+    person: Person,
 ) -> list[str]:
-    """What lies in this folder and was not touched; of the folders `told` it was said already."""
-    artifacts = data.parent / ARTIFACTS
-    folders = [
-        folder
-        for folder in sorted(artifacts.glob("*/"))
-        if folder not in told and f"{ARTIFACTS}/{stage_of(folder)}" not in traces.stages
-    ]
+    """What lies here and was not touched; `others` are folders in `artifacts`."""
+    shown = {
+        folder: without_name(Path(folder.name), person, below=folder.parent) for folder in others
+    }
     if project is None:
         return [
-            f"{folder.as_posix()}: without DVC nobody can tell from what it was made"
-            for folder in folders
+            f"{name}: without DVC nobody can tell from what it was made" for name in shown.values()
         ]
     left = list(project.unreached)
     if traces.strangers:
         left.append(
-            "lists in DVC's cache or remote of folders that hold them too and may be another "
-            f"project's, since no version of {data.as_posix()} in git has a dataset in common "
-            f"with them: {', '.join(traces.strangers)}"
+            "lists in DVC's cache or remote of folders that hold them too (or cannot be read), "
+            f"unknown to git, so that they may be another project's; for versions of "
+            f"{data.as_posix()} say so with --ours: {', '.join(traces.strangers)}"
         )
     unread = receipt["data_md5"]["unread"]
     if unread:
@@ -303,9 +326,9 @@ def _left(
     left += [f"{output}, {ASSUMED}" for output in sorted(traces.unread_stages)]
     left += [f"{file}: what DVC tracks there was not searched" for file in project.also_tracked()]
     known = {Path(out).name for run in project.stages().values() for out in run.outs}
-    for folder in folders:
+    for folder, name in shown.items():
         if stage_of(folder) not in known:
-            left.append(f"{folder.as_posix()}, of which dvc.lock does not say its origin")
+            left.append(f"{name}, of which dvc.lock does not say its origin")
     return left
 
 

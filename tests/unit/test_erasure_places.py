@@ -17,6 +17,7 @@ from facewright.datasets.form import open_dataset
 from facewright.datasets.outputs import find_outputs
 from facewright.datasets.receipts import tell_if_erased
 from facewright.erasure import erase
+from facewright.errors import DatasetError
 from facewright.registry.descent import Descendant
 
 from .datasets.making import dataset, people, picture
@@ -84,7 +85,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- lists of folders that nobody committed ------------------------------------------------------
 
 
-def test_a_version_that_was_never_committed_leaves_a_cache_elsewhere(here: Path) -> None:
+def strangers(root: Path) -> list[str]:
+    """The lists that the receipt names as perhaps another project's."""
+    lines = [line for line in not_reached(root) if "another project's" in line]
+    return [md5 for line in lines for md5 in line.rpartition(": ")[2].split(", ")]
+
+
+def test_a_version_that_was_never_committed_leaves_a_cache_elsewhere_when_it_is_claimed(
+    here: Path,
+) -> None:
     """And another project's data in that cache stays, though it holds the person too."""
     cache = here / "cache"
     other = project(here / "other", cache=cache)
@@ -98,17 +107,70 @@ def test_a_version_that_was_never_committed_leaves_a_cache_elsewhere(here: Path)
     dataset(root / "data" / "train" / "other", OTHERS)
     replace(root, people(f"{ADA} {BO}") | {f"{ADA}/old.jpg": picture("old")})
     add(root)  # v1
+    known = set(cache.glob("files/md5/??/*.dir"))
+    (first,) = known - {theirs}
     replace(root, people(f"{ADA} {BO}"))
     add(root)
     commit(root)
-    assert holding(picture("old"), cache)
     erase(ADA, data=root / "data", purge=True, yes=True)
+    both = {f"{path.parent.name}{path.name}" for path in (theirs, first)}
+    assert set(strangers(root)) == both
+    assert holding(picture("old"), cache)
+    ours = f"{first.parent.name}{first.stem}"  # with or without the suffix
+    erase(ADA, data=root / "data", purge=True, yes=True, ours=[ours])
     assert not holding(picture("old"), cache)
+    assert strangers(root) == [f"{theirs.parent.name}{theirs.name}"]
     assert all(path.exists() for path in others)
-    line = next(line for line in not_reached(root) if "another project's" in line)
-    assert line.endswith(f": {theirs.parent.name}{theirs.name}")
     with Repo(str(other)) as dvc:
         assert not dvc.status()
+
+
+def test_a_project_with_the_same_dataset_on_the_same_remote_loses_nothing(here: Path) -> None:
+    """Imports are deterministic: two teams have the very same verification set."""
+    store = here / "store"
+    other = project(here / "other", remote=store)
+    dataset(other / "data" / "verify" / "lfw", people("Uma Vic"))
+    dataset(other / "data" / "train" / "team", people(f"Ivo {ADA}", photos=2))
+    add(other, push=True)
+    pushed = {path for path in store.rglob("*") if path.is_file()}
+    root = project(here / "p" / "root", remote=store)
+    dataset(root / "data" / "verify" / "lfw", people("Uma Vic"))
+    replace(root, people(f"{ADA} {BO}"))
+    add(root, push=True)
+    commit(root)
+    erase(ADA, data=root / "data", purge=True, yes=True)
+    assert all(path.exists() for path in pushed)
+    assert len(strangers(root)) == 1
+    assert not holding(picture(f"{BO}/0.jpg"), store)  # it shared a shard with the person
+
+
+def test_a_list_that_is_nowhere_cannot_be_claimed(here: Path) -> None:
+    root = project(here / "p" / "root")
+    replace(root, people(f"{ADA} {BO}"))
+    add(root)
+    with pytest.raises(DatasetError, match=r"no list 00ff\.dir is in DVC's cache or remote"):
+        erase(ADA, data=root / "data", ours=["00ff"])
+
+
+@pytest.mark.parametrize("harm", ["no identity", "cut"])
+def test_a_manifest_of_another_project_that_cannot_be_read_stops_nothing(
+    here: Path, harm: str
+) -> None:
+    cache = here / "cache"
+    other = project(here / "other", cache=cache)
+    made = dataset(other / "data" / "train" / "team", people("Ivo Jo"))
+    manifest = made.root / "manifest.parquet"
+    if harm == "cut":
+        manifest.write_bytes(manifest.read_bytes()[:-20])
+    else:
+        pd.DataFrame({"name": ["Ivo"]}).to_parquet(manifest)
+    add(other)
+    root = project(here / "p" / "root", cache=cache)
+    replace(root, people(f"{ADA} {BO}"))
+    add(root)
+    commit(root)
+    erase(ADA, data=root / "data", purge=True, yes=True)
+    assert len(strangers(root)) == 1  # nobody can say whom it holds
 
 
 def test_others_in_a_shared_cache_who_do_not_hold_them_are_not_told(here: Path) -> None:
@@ -124,7 +186,9 @@ def test_others_in_a_shared_cache_who_do_not_hold_them_are_not_told(here: Path) 
     assert not any("another project's" in line for line in not_reached(root))
 
 
-def test_a_version_that_was_pushed_and_never_committed_leaves_the_remote(here: Path) -> None:
+def test_a_version_that_was_pushed_and_never_committed_leaves_the_remote_when_it_is_claimed(
+    here: Path,
+) -> None:
     """Seen from a clone, whose cache knows nothing of it."""
     store = here / "store"
     root = project(here / "p" / "root", remote=store)
@@ -138,8 +202,9 @@ def test_a_version_that_was_pushed_and_never_committed_leaves_the_remote(here: P
     clone = root.parent / "clone"
     with Repo(str(clone)) as dvc:
         dvc.pull()
-    assert holding(picture("old"), store)
     erase(ADA, data=clone / "data", purge=True, yes=True)
+    assert holding(picture("old"), store)
+    erase(ADA, data=clone / "data", purge=True, yes=True, ours=strangers(clone))
     assert not holding(picture("old"), store)
     assert not holding(picture(f"{ADA}/0.jpg"), store)
     with Repo(str(clone)) as dvc:
@@ -222,6 +287,47 @@ def test_what_holds_others_only_stays(here: Path) -> None:
     assert output.exists()
 
 
+def test_a_folder_with_a_stages_name_before_a_dot_is_a_persons_own(here: Path) -> None:
+    root = here / "p"
+    dataset(root / "data" / "train" / "web", people(f"{ADA} {BO}"))
+    for name, text in (("train.bak", "Ada Ünal\n"), ("train", "Bo\n"), (".train.partial", "")):
+        (root / "artifacts" / name).mkdir(parents=True)
+        (root / "artifacts" / name / "notes.txt").write_text(text)
+    erase(ADA, data=root / "data", yes=True)
+    assert (root / "artifacts" / "train").exists()
+    assert any("train.bak, which holds or names them" in line for line in not_reached(root))
+
+
+def test_outputs_are_removed_where_they_are_found_though_data_is_a_link(here: Path) -> None:
+    big, root = here / "big", here / "p"
+    dataset(big / "data" / "train" / "web", people(f"{ADA} {BO}"))
+    (root / "data").symlink_to(big / "data")
+    for folder in (root, big):
+        (folder / "artifacts" / "validate").mkdir(parents=True)
+        text = "Ada Ünal\n" if folder == root else "Bo\n"
+        (folder / "artifacts" / "validate" / "overlap.txt").write_text(text)
+    erase(ADA, data=Path("data"), yes=True)
+    assert not (root / "artifacts" / "validate").exists()
+    assert (big / "artifacts" / "validate").exists()
+
+
+def test_a_table_that_cannot_be_read_is_told_and_no_line_names_the_person(here: Path) -> None:
+    root = here / "p"
+    dataset(root / "data" / "train" / "web", people(f"{ADA} {BO}"))
+    for folder in ("align", f"mine/{ADA}", ADA):
+        (root / "artifacts" / folder).mkdir(parents=True)
+    (root / "artifacts" / "align" / "t.parquet").write_bytes(b"PAR1 and no more")
+    (root / "artifacts" / "mine" / ADA / "1.png").write_bytes(b"\0")
+    (root / "artifacts" / ADA / "t.parquet").write_bytes(b"PAR1")
+    erase(ADA, data=root / "data", yes=True)
+    (path,) = (root / "docs" / "erasures").iterdir()
+    lines = json.loads(path.read_text())["not_reached"]
+    assert sum("cannot be read: make it anew" in line for line in lines) == 2
+    assert any("artifacts/mine, which holds or names them" in line for line in lines)
+    assert not any("Ada" in line for line in lines)
+    assert (root / "artifacts" / "align").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -257,9 +363,11 @@ def test_a_text_that_names_them_is_found(tmp_path: Path, name: str, text: str) -
         {"a": "x/1", "b": "Ada_Ünal/1"},
     ],
 )
-def test_a_row_of_a_table_is_found(tmp_path: Path, row: dict[str, str]) -> None:
+@pytest.mark.parametrize("categories", [False, True])
+def test_a_row_of_a_table_is_found(tmp_path: Path, row: dict[str, str], categories: bool) -> None:
     (tmp_path / "stage").mkdir()
-    pd.DataFrame([{"id": "y/1"}, row]).to_parquet(tmp_path / "stage" / "t.parquet")
+    table = pd.DataFrame([{"id": "y/1"}, row])
+    table.astype("category" if categories else "str").to_parquet(tmp_path / "stage" / "t.parquet")
     digest = hashlib.sha256(b"a").hexdigest()
     person = Person(names=frozenset({"ada unal"}), photos=frozenset({digest}))
     assert find_outputs(tmp_path, person)[0] == {tmp_path / "stage"}
@@ -311,3 +419,20 @@ def test_photos_that_were_erased_are_told_when_they_are_imported_again(
     assert "data/train/again holds 2 photos that were taken out on request" in line
     assert "docs/erasures/" in line
     assert not any(word in line for word in ("Ada", "Ünal", "Eve"))
+
+
+def test_a_file_that_is_no_receipt_is_told_and_the_others_are_read(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = here / "p"
+    made = dataset(root / "data" / "train" / "web", people(f"{ADA} {BO}"))
+    folder = root / "docs" / "erasures"
+    folder.mkdir(parents=True)
+    (folder / "0.json").write_text("{")
+    (folder / "1.json").write_text('{"photos_sha256": null}')
+    digest = made.manifest["sha256"].iat[0]
+    (folder / "2.json").write_text(json.dumps({"photos_sha256": [digest]}))
+    tell_if_erased(made)
+    said = capsys.readouterr().err.splitlines()
+    assert ["is no receipt" in line for line in said] == [True, True, False]
+    assert "holds 1 photos that were taken out" in said[2]

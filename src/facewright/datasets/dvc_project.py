@@ -46,6 +46,7 @@ class Project:
         self.unreached: list[str] = []
         self._trees: dict[str, Tree | None] = {}
         self._listed: tuple[list[str], list[str]] | None = None
+        self._stated: list[str] = []
         self._remote()
 
     def _remote(self) -> None:
@@ -147,9 +148,9 @@ class Project:
     def strangers(self) -> list[str]:
         """md5 of folders that look like a `data/` and may be another project's.
 
-        A remote, and a cache outside the project, may be shared. Of the lists there that git does
-        not know, those are ours that have a dataset, manifest for manifest, at the path where a
-        version of ours has it; of the others that have datasets nobody can tell.
+        A remote, and a cache outside the project, may be shared, and two projects may have the
+        very same dataset: of the lists there that git does not know, those are ours that a person
+        says are. Of the others that have datasets nobody can tell.
         """
         return self._folders()[1]
 
@@ -161,14 +162,23 @@ class Project:
         if self._listed is None:
             self._listed = self._lists()
         own, shared = self._listed
-        ours = dict.fromkeys(oid for oid in [*found, *own] if oid.endswith(".dir"))
-        manifests = {one for oid in ours for one in self._manifests(oid)}
-        left = [oid for oid in shared if oid not in ours and self._manifests(oid)]
-        while near := [oid for oid in left if self._manifests(oid) & manifests]:
-            ours |= dict.fromkeys(near)
-            manifests |= {one for oid in near for one in self._manifests(oid)}
-            left = [oid for oid in left if oid not in ours]
-        return list(ours), left
+        ours = [oid for oid in [*found, *own, *self._stated] if oid.endswith(".dir")]
+        others = [oid for oid in shared if oid not in set(ours) and self._has_datasets(oid)]
+        return list(dict.fromkeys(ours)), others
+
+    def claim(self, lists: Iterable[str]) -> None:
+        """Take these lists of folders, md5 as `strangers` gives them, for this project's.
+
+        Raises:
+            DatasetError: one is neither in the cache nor on the remote.
+        """
+        for oid in lists:
+            name = f"{oid.removesuffix('.dir')}.dir"
+            if self.tree(name) is None:
+                raise DatasetError(
+                    f"no list {name} is in DVC's cache or remote: name it as `not reached` tells it"
+                )
+            self._stated.append(name)
 
     def _lists(self) -> tuple[list[str], list[str]]:
         """The lists of folders in a cache that is ours alone, and those where others' may lie."""
@@ -182,16 +192,15 @@ class Project:
             return here, there
         return [], list(dict.fromkeys(here + there))
 
-    def _manifests(self, oid: str) -> set[tuple[str, str]]:
-        """(path, md5) of the manifests of datasets below `train/` and `verify/`."""
+    def _has_datasets(self, oid: str) -> bool:
+        """Whether there are datasets below `train/` or `verify/`."""
         tree = self.tree(oid) or {}
-        return {
-            (path, md5)
-            for path, md5 in tree.items()
-            if path.startswith(("train/", "verify/"))
+        return any(
+            path.startswith(("train/", "verify/"))
             and path.endswith(f"/{MANIFEST}")
             and f"{path.removesuffix(MANIFEST)}{CARD}" in tree
-        }
+            for path in tree
+        )
 
     def _texts(self, name: str) -> Iterator[str]:
         """A file as it is now, and as it was in every commit that git still has."""

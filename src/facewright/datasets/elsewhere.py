@@ -21,10 +21,7 @@ def find_elsewhere(
     of the form, and, counted by folder, files that are neither text nor part of a dataset. No line
     has the person's name.
     """
-    words = {f" {name} " for name in person.names if name}
-    words |= {
-        f" {comparable(path.rpartition('/')[2] + '/' + label)} " for path, label in person.labels
-    }
+    words = _words(person)
     roots = {dataset.root: dataset_path(data, dataset) for dataset in datasets}
     holding = {one.name for one in found}
     lines = []
@@ -39,7 +36,7 @@ def find_elsewhere(
             own = file.relative_to(root)
             if own.parts[0] == "shards" or own.as_posix() in (CARD, MANIFEST, PAIRS):
                 continue
-        shown = _without_name(inside, words, data=data)
+        shown = without_name(inside, person, below=data)
         if root is not None and roots[root] in holding:
             lines.append(f"{shown}, which is no part of the dataset: look whether it is about them")
         elif _is_text(file):
@@ -52,14 +49,21 @@ def find_elsewhere(
     return lines
 
 
-def _without_name(inside: Path, words: set[str], *, data: Path) -> str:
-    """The path as it may stand in a receipt."""
+def without_name(inside: Path, person: Person, *, below: Path) -> str:
+    """The path `below / inside` as it may stand in a receipt."""
+    words = _words(person)
     for part in (inside, *inside.parents):
         spaced = f" {comparable(part.as_posix())} "
         if not any(word in spaced for word in words):
             named = "" if part == inside else " (a file that is named after them)"
-            return (data / part).as_posix() + named
-    return f"{data.as_posix()} (a file that is named after them)"
+            return (below / part).as_posix() + named
+    return f"{below.as_posix()} (a file that is named after them)"
+
+
+def _words(person: Person) -> set[str]:
+    """How the person is named in a text that `names.comparable` has gone over, with blanks."""
+    numbers = {f"{path.rpartition('/')[2]}/{label}" for path, label in person.labels}
+    return {f" {name} " for name in person.names | set(map(comparable, numbers)) if name}
 
 
 def _is_text(file: Path) -> bool:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from facewright.datasets.columns import DAMAGE
 from facewright.datasets.erasing import Person
 from facewright.datasets.form import MANIFEST
 from facewright.datasets.names import comparable
@@ -20,6 +21,19 @@ from facewright.files import PACKAGE, file_digest
 DIGESTS = ("sha256", "photo_sha256")  # columns
 BETWEEN_TAGS = re.compile(r">([^<>]+)<")
 TEXTS = (".csv", ".html", ".json", ".tsv", ".txt", ".yaml", ".yml")
+
+
+def unreadable_tables(artifacts: Path) -> list[Path]:
+    """The Parquet files into which nobody can look, half written or damaged, from `artifacts`."""
+    found = []
+    for file in sorted(artifacts.glob("*/**/*.parquet")):
+        try:
+            with pq.ParquetFile(file) as table:
+                for _ in table.iter_batches():
+                    pass
+        except DAMAGE:
+            found.append(file.relative_to(artifacts))
+    return found
 
 
 def find_outputs(artifacts: Path, person: Person) -> tuple[set[Path], set[str]]:
@@ -50,11 +64,14 @@ def is_stage(folder: Path) -> bool:
 
 def stage_of(folder: Path) -> str:
     """`train` for `train` itself, `.train.checkpoints` and `.train.partial`."""
-    return folder.name.removeprefix(".").split(".")[0]
+    name = folder.name
+    return name[1:].split(".")[0] if name.startswith(".") else name  # `train.bak` is no stage's
 
 
 def _holds(folder: Path, person: Person) -> bool:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
+    if _are_theirs({file.relative_to(folder).as_posix() for file in files}, person):
+        return True
     tables = (_table_holds(file, person) for file in files if file.suffix == ".parquet")
     texts = (_are_theirs(set(_cells(file)), person) for file in files if file.suffix in TEXTS)
     return any(tables) or any(texts)
@@ -65,7 +82,8 @@ def _table_holds(file: Path, person: Person) -> bool:
     try:
         table = pq.ParquetFile(file)
         for field in table.schema_arrow:
-            if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
                 continue
             column = table.read(columns=[field.name]).column(0).cast(pa.large_string())
             if field.name in DIGESTS:
@@ -73,7 +91,7 @@ def _table_holds(file: Path, person: Person) -> bool:
                     return True
             elif _are_theirs(filter(None, pc.unique(column).to_pylist()), person):
                 return True
-    except (pa.ArrowException, ValueError):  # half written or damaged: who made it will say so
+    except DAMAGE:  # `unreadable_tables` tells it
         pass
     return False
 

@@ -63,28 +63,34 @@ def tell_if_erased(dataset: Dataset) -> None:
     Photos are known by their bytes, and the line names nobody.
     """
     for folder in dict.fromkeys((*dataset.root.resolve().parents, Path.cwd())):
-        try:
-            for path, receipt in _receipts(folder / RECEIPTS):
+        for path in sorted((folder / RECEIPTS).glob("*.json")):
+            try:
                 # The manifest is read only where there are receipts.
-                held = dataset.manifest["sha256"]
-                if count := int(held.isin(receipt.get("photos_sha256", [])).sum()):
+                held, gone = dataset.manifest["sha256"], _receipt(path).get("photos_sha256", [])
+                if count := int(held.isin(gone).sum()):
                     say(
                         f"{dataset.root} holds {count} photos that were taken out on request, see "
                         f"{path}: unless consent was given again, erase that person again"
                     )
-        except DatasetError as error:
-            say(str(error))
+            except (DatasetError, TypeError) as error:
+                say(
+                    str(error) if isinstance(error, DatasetError) else str(_no_receipt(path, error))
+                )
 
 
 def _receipts(folder: Path) -> Iterator[tuple[Path, Receipt]]:
     for path in sorted(folder.glob("*.json")):
-        try:
-            receipt = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(receipt, dict):
-                raise ValueError("no mapping")
-        except ValueError as error:
-            raise _no_receipt(path, error) from error
-        yield path, receipt
+        yield path, _receipt(path)
+
+
+def _receipt(path: Path) -> Receipt:
+    try:
+        receipt = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(receipt, dict):
+            raise ValueError("no mapping")
+    except ValueError as error:
+        raise _no_receipt(path, error) from error
+    return receipt
 
 
 def _no_receipt(path: Path, error: Exception) -> DatasetError:

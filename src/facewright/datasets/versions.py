@@ -3,10 +3,12 @@
 import hashlib
 import io
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from facewright.datasets.columns import DAMAGE
 from facewright.datasets.decisions import CLEANING
 from facewright.datasets.dvc_project import Project, Run, Tree
 from facewright.datasets.erasing import Decisions, Person
@@ -59,7 +61,8 @@ def find_traces(
             traces.unread.append(oid)
     traces.versions += sorted(set(holding) - set(traces.versions))
     for oid in project.strangers():
-        if search.folder(project.tree(oid) or {}).objects:
+        part = search.folder(project.tree(oid) or {})
+        if part.objects or part.unread:
             traces.strangers.append(oid)
     _follow(project, traces)
     return traces
@@ -121,13 +124,15 @@ class _Search:
         return found
 
     def _found(self, oid: str, *, dataset: str) -> pd.DataFrame | None:
-        """The person's rows in a manifest; None where it is nowhere."""
+        """The person's rows in a manifest; None where it is nowhere, or cannot be read."""
         if (dataset, oid) not in self._rows:
             data = self._project.read(oid)
-            manifest = None if data is None else _table(data)
-            if manifest is not None:
-                manifest = manifest[self._person.rows(manifest, dataset=dataset)]
-            self._rows[dataset, oid] = manifest
+            self._rows[dataset, oid] = None
+            with suppress(*DAMAGE):  # another project's may be of another form
+                if data is not None:
+                    manifest = _table(data)
+                    rows = self._person.rows(manifest, dataset=dataset)
+                    self._rows[dataset, oid] = manifest[rows]
         return self._rows[dataset, oid]
 
 

@@ -349,3 +349,12 @@ def test_tar_readers_read_a_rewritten_shard(tmp_path: Path) -> None:
     assert np.array_equal(
         made.manifest["offset"].iloc[:3], open_dataset(made.root).manifest["offset"].iloc[:3]
     )
+
+
+def test_a_training_set_without_rows_stops_nothing(tmp_path: Path) -> None:
+    dataset(tmp_path / "train" / "web", people("Ada Bo"))
+    empty = dataset(tmp_path / "train" / "none", people("Eve"))
+    manifest = empty.root / "manifest.parquet"
+    empty.manifest.iloc[:0].to_parquet(manifest)
+    decisions = read_decisions(tmp_path)
+    assert set(decisions.places) == {"Ada", "Bo"}

@@ -79,7 +79,7 @@ def _tell_apart(tables: list[pd.DataFrame]) -> None:
     for (dataset, label), owner in whose.items():
         owners.setdefault(dataset, {})[label] = f"{owner}/{label}"
     for table in tables:
-        if labels := owners.get(str(table["dataset"].iat[0])):
+        if labels := owners.get(str(next(iter(table["dataset"]), ""))):
             table["identity"] = table["identity"].map(labels).fillna(table["identity"])
 
 
