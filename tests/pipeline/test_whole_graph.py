@@ -26,7 +26,7 @@ from facewright.models import build_network
 from facewright.models.recognizer import read_card, to_input
 
 ROOT = Path(__file__).parents[2]
-TIMINGS = ("_ms", "seconds", "images_per_second")
+TIMINGS = ("_ms", "seconds", "images_per_second", "data_wait")
 pytestmark = pytest.mark.pipeline
 
 
