@@ -122,12 +122,12 @@ class Head(nn.Module):
         return self.scale
 
     def penalize(self, x: Tensor, centre: Tensor, norms: Tensor) -> Tensor:
-        """What stands in place of cos θ for the true identity, `(N,)`.
+        """What stands in place of cos θ for the true identity, `(N,)`: without a margin, itself.
 
         `x` and `centre` `(N, E)` are the unit vectors of the crop and of its identity (the nearest
         of its sub-centres), `norms (N,)` the lengths of the embeddings.
         """
-        raise NotImplementedError
+        return cosine_between(x, centre)
 
     def exact(self, tensor: Tensor | None) -> Tensor:
         """`tensor`, or `weight` in its place, in float32 or, where `weight` is that, float64."""
@@ -162,9 +162,6 @@ class Softmax(Head):
 
 class NormFace(Head):
     """s·cos θ, no margin (Wang et al., ACM MM 2017)."""
-
-    def penalize(self, x: Tensor, centre: Tensor, norms: Tensor) -> Tensor:
-        return cosine_between(x, centre)
 
 
 class CosFace(Head):
