@@ -1,6 +1,8 @@
 """A real MLflow store per test: one SQLite file is migrated once and copied."""
 
 import shutil
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,29 @@ def store(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return tmp_path
+
+
+@pytest.fixture
+def online(store: Path) -> str:
+    """The address of an empty store."""
+    return f"sqlite:///{store}/mlflow.db"
+
+
+@pytest.fixture
+def offline(online: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a server that is away; configured, with a password."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://me:s3cr3t@127.0.0.1:{port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    return address
+
+
+@pytest.fixture
+def switch(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Configure another address."""
+    return lambda address: monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
 
 
 class Folders:
