@@ -2,7 +2,7 @@
 
 People differ: some are recognized easily, some are taken for others, so that pairs of one person
 err together. Similarities are normal, hence the true accuracy (at the best threshold) and the true
-TAR at each FAR are known in closed form. Many experiments are drawn; for each figure are told
+FNMR at each FMR are known in closed form. Many experiments are drawn; for each figure are told
 
     coverage             share of experiments whose interval holds the truth; 0.95 is the claim
     coverage_independent the same of Wilson's interval: pairs independent, thresholds known
@@ -33,7 +33,7 @@ from facewright.progress import progress
 from facewright.workers import worker_pool
 
 FOLDS = 10
-FARS = (0.1, 0.01)
+FMRS = (0.1, 0.01)
 # Similarity = mean + what each person brings (two in an impostor pair) + what the pair brings.
 GENUINE, GENUINE_PERSON, GENUINE_PAIR = 0.60, 0.15, 0.15
 IMPOSTOR, IMPOSTOR_PERSON, IMPOSTOR_PAIR = 0.10, 0.08, 0.12
@@ -54,13 +54,13 @@ Outcome = tuple[float, float, float]  # figure, low end, high end
 
 
 def truth() -> dict[str, float]:
-    """Accuracy at the best threshold and TAR per FAR of a verification without end."""
+    """Accuracy at the best threshold and FNMR per FMR of a verification without end."""
     genuine = NormalDist(GENUINE, math.hypot(GENUINE_PERSON, GENUINE_PAIR))
     impostor = NormalDist(IMPOSTOR, math.hypot(IMPOSTOR_PERSON * math.sqrt(2), IMPOSTOR_PAIR))
     thresholds = np.linspace(IMPOSTOR, GENUINE, 10_001)
     right = [(1 - genuine.cdf(t) + impostor.cdf(t)) / 2 for t in thresholds]
-    tars = {f"tar_at_far_{far:g}": 1 - genuine.cdf(impostor.inv_cdf(1 - far)) for far in FARS}
-    return {"accuracy": max(right), **tars}
+    fnmrs = {f"fnmr_at_fmr_{fmr:g}": genuine.cdf(impostor.inv_cdf(1 - fmr)) for fmr in FMRS}
+    return {"accuracy": max(right), **fnmrs}
 
 
 def draw(case: Case, rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -92,11 +92,11 @@ def experiment(number: int, *, name: str, bootstrap: int) -> dict[str, tuple[Out
     rng = np.random.default_rng([list(CASES).index(name), number])
     scores, identities = draw(CASES[name], rng)
     metrics = verification_metrics(
-        scores, identities=identities, far_targets=FARS, bootstrap=bootstrap, seed=number
+        scores, identities=identities, fmr_targets=FMRS, bootstrap=bootstrap, seed=number
     )
     found = {}
     for figure in truth():
-        if figure in metrics:  # else the impostor pairs do not support that FAR
+        if figure in metrics:  # else the impostor pairs do not support that FMR
             value = metrics[figure]
             trials = len(scores) if figure == "accuracy" else len(scores) // 2
             ends = (metrics[f"{figure}_low"], metrics[f"{figure}_high"])

@@ -195,7 +195,7 @@ class Compile(Section):
 class Evaluate(Section):
     runtime: Literal["onnxruntime", "openvino"]
     flip: bool
-    far_targets: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+    fmr_targets: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
     bootstrap: Annotated[int, Field(ge=100)]
     latency_calls: Annotated[int, Field(ge=10)]
 

@@ -102,7 +102,7 @@ def test_the_sample_set_is_a_fair_exercise(project: Path) -> None:
         accuracy = verification_metrics(
             scores,
             identities={i: i.split("/")[0] for i in (*scores["a"], *scores["b"])},
-            far_targets=[0.1],
+            fmr_targets=[0.1],
             bootstrap=100,
             seed=0,
         )["accuracy"]

@@ -3,11 +3,12 @@
 A pair is accepted where its similarity is at least the threshold. A pair in which a face was not
 found can never be accepted:
 
-- TAR (true accept rate, 1 - FRR) counts it as a rejected genuine pair, so that FRR is
-  FTA + FNMR × (1 - FTA), as in ISO/IEC 19795-1;
-- FAR is the false *match* rate, over the impostor pairs in which both faces were found. The
-  standard's FAR is FMR × (1 - FTA), which is never larger: a detector that loses faces must not
-  look safer for it, nor may pairs that were never compared support a finer FAR.
+- FNMR (false non-match rate) counts it as a non-match: the rate is over *all* genuine pairs. In
+  ISO/IEC 19795-1, whose FNMR is over the pairs that were compared, this is the FRR without
+  enrolment, FTA + FNMR × (1 - FTA).
+- FMR (false match rate) is over the impostor pairs in which both faces were found. The standard's
+  FAR is FMR × (1 - FTA), which is never larger: a detector that loses faces must not look safer
+  for it, nor may pairs that were never compared support a finer FMR.
 
 `weights` is `(R, P) int32`: how often each of P pairs counts in each of R resamples. One row of
 ones gives the plain figure.
@@ -22,7 +23,7 @@ import pandas as pd
 from facewright.evaluation.pairs import Floats, Ints, Scored, checked
 
 MOST_POINTS = 500  # of a curve in a plot
-MIN_FALSE_ACCEPTS = 10  # expected at a FAR target, below which TAR at it is not reported
+MIN_FALSE_MATCHES = 10  # expected at an FMR target, below which FNMR at it is not reported
 
 Weights = npt.NDArray[np.int32]
 
@@ -38,14 +39,15 @@ class Counts:
     genuine_total: Ints  # (R,) compared or not
 
     @property
-    def far(self) -> Floats:
+    def fmr(self) -> Floats:
         """(R, C + 1), 0 where there is nothing to accept."""
         return self.impostor / np.maximum(self.impostor_total, 1)[:, None]
 
     @property
-    def tar(self) -> Floats:
-        """(R, C + 1), 0 where there is nothing to accept."""
-        return self.genuine / np.maximum(self.genuine_total, 1)[:, None]
+    def fnmr(self) -> Floats:
+        """(R, C + 1), 1 where there is nothing to accept."""
+        total = np.maximum(self.genuine_total, 1)[:, None]
+        return (total - self.genuine) / total
 
 
 def accepted(scored: Scored, weights: Weights) -> Counts:
@@ -70,31 +72,32 @@ def accepted(scored: Scored, weights: Weights) -> Counts:
     )
 
 
-def tar_at_far(counts: Counts, far: float) -> tuple[Floats, Floats]:
-    """TAR and threshold `(R,)` at the laxest threshold whose FAR is not above `far`.
+def fnmr_at_fmr(counts: Counts, fmr: float) -> tuple[Floats, Floats]:
+    """FNMR and threshold `(R,)` at the laxest threshold whose FMR is not above `fmr`.
 
     No interpolation: the threshold is a similarity that occurred, and using it accepts at most
     that share of these impostor pairs.
     """
-    limit = far * counts.impostor_total * (1 + 1e-9)  # 0.29 × 100 must allow 29
+    limit = fmr * counts.impostor_total * (1 + 1e-9)  # 0.29 × 100 must allow 29
     last = (counts.impostor <= limit[:, None]).sum(axis=1) - 1
-    tar = counts.genuine[np.arange(len(last)), last] / np.maximum(counts.genuine_total, 1)
-    return tar, counts.thresholds[last]
+    total = np.maximum(counts.genuine_total, 1)
+    fnmr = (total - counts.genuine[np.arange(len(last)), last]) / total
+    return fnmr, counts.thresholds[last]
 
 
 def equal_error_rate(counts: Counts) -> Floats:
-    """`(R,)`: where FAR and FRR are equal, on the straight line between neighbouring thresholds.
+    """`(R,)`: where FMR and FNMR are equal, on the straight line between neighbouring thresholds.
 
     1 where no impostor pair could be compared, since then nothing was shown.
     """
-    gap = counts.far - (1.0 - counts.tar)  # rises from -1 to the share of genuine pairs compared
+    gap = counts.fmr - counts.fnmr  # rises from -1 to the share of genuine pairs compared
     right = np.maximum((gap >= 0).argmax(axis=1), 1)
     rows = np.arange(len(gap))
     if gap.shape[1] == 1:
         return np.ones(len(gap))
     low, high = gap[rows, right - 1], gap[rows, right]
     part = -low / np.where(high > low, high - low, 1.0)
-    before, after = counts.far[rows, right - 1], counts.far[rows, right]
+    before, after = counts.fmr[rows, right - 1], counts.fmr[rows, right]
     return np.where(counts.impostor_total > 0, before + part * (after - before), 1.0)
 
 
@@ -103,21 +106,21 @@ def area_under_roc(counts: Counts) -> Floats:
 
     (Hanley & McNeil, Radiology 1982.) A genuine pair with a face not found scores below all.
     """
-    step = np.diff(counts.far, axis=1)
-    return np.asarray((step * (counts.tar[:, 1:] + counts.tar[:, :-1]) / 2).sum(axis=1))
+    step, match = np.diff(counts.fmr, axis=1), 1.0 - counts.fnmr
+    return np.asarray((step * (match[:, 1:] + match[:, :-1]) / 2).sum(axis=1))
 
 
-def supported(scored: Scored, far: float) -> bool:
-    """Whether the compared impostor pairs make MIN_FALSE_ACCEPTS false accepts at `far` likely.
+def supported(scored: Scored, fmr: float) -> bool:
+    """Whether the compared impostor pairs make MIN_FALSE_MATCHES false matches at `fmr` likely.
 
     With ten expected, the number seen has a relative standard error of about a third; with fewer,
     a few lucky pairs decide the threshold.
     """
-    return far * scored.impostors_compared * (1 + 1e-9) >= MIN_FALSE_ACCEPTS
+    return fmr * scored.impostors_compared * (1 + 1e-9) >= MIN_FALSE_MATCHES
 
 
-def far_bound(impostors: int) -> float:
-    """Upper end of FAR at 95 % confidence when none of so many impostor pairs is accepted.
+def fmr_bound(impostors: int) -> float:
+    """Upper end of FMR at 95 % confidence when none of so many impostor pairs is accepted.
 
     One-sided Clopper–Pearson, 1 - 0.05^(1/n) ≈ 3/n, for independent pairs; 1 for none.
     """
@@ -125,11 +128,11 @@ def far_bound(impostors: int) -> float:
 
 
 def roc(scores: pd.DataFrame) -> pd.DataFrame:
-    """ROC of the scores, columns far, tar, threshold, from strict to lax, for a plot.
+    """ROC of the scores, columns fmr, fnmr, threshold, from strict to lax, for a plot.
 
     At most MOST_POINTS rows, each a point of the exact curve: points inside a straight run go
     first, which changes nothing; of what is left, those evenly spread along the curve stay, with
-    FAR taken linearly and by its logarithm.
+    FMR taken linearly and by its logarithm.
 
     Raises:
         EvaluationError: the scores are refused by `checked`.
@@ -137,16 +140,16 @@ def roc(scores: pd.DataFrame) -> pd.DataFrame:
     scored, _ = checked(scores)
     counts = accepted(scored, np.ones((1, scored.pairs), np.int32))
     keep = _corners(counts.impostor[0], counts.genuine[0])
-    far, tar = counts.far[0, keep], counts.tar[0, keep]
+    fmr, fnmr = counts.fmr[0, keep], counts.fnmr[0, keep]
     if len(keep) > MOST_POINTS:
         finest = 1.0 / max(scored.impostors_compared, 1)
-        decades = np.log10(np.maximum(far, finest) / finest) / max(np.log10(1 / finest), 1.0)
-        steps = np.abs(np.diff(decades)) + np.diff(far) + np.diff(tar)
+        decades = np.log10(np.maximum(fmr, finest) / finest) / max(np.log10(1 / finest), 1.0)
+        steps = np.abs(np.diff(decades)) + np.diff(fmr) - np.diff(fnmr)
         along = np.concatenate(([0.0], np.cumsum(steps)))
         chosen = np.unique(np.searchsorted(along, np.linspace(0.0, along[-1], MOST_POINTS)))
-        chosen = np.unique(np.clip(np.concatenate(([0], chosen[1:-1], [len(far) - 1])), 0, None))
-        keep, far, tar = keep[chosen], far[chosen], tar[chosen]
-    return pd.DataFrame({"far": far, "tar": tar, "threshold": counts.thresholds[keep]})
+        chosen = np.unique(np.clip(np.concatenate(([0], chosen[1:-1], [len(fmr) - 1])), 0, None))
+        keep, fmr, fnmr = keep[chosen], fmr[chosen], fnmr[chosen]
+    return pd.DataFrame({"fmr": fmr, "fnmr": fnmr, "threshold": counts.thresholds[keep]})
 
 
 def _corners(x: Ints, y: Ints) -> Ints:

@@ -10,9 +10,9 @@ from facewright.evaluation.curves import (
     accepted,
     area_under_roc,
     equal_error_rate,
-    far_bound,
+    fmr_bound,
+    fnmr_at_fmr,
     supported,
-    tar_at_far,
 )
 from facewright.evaluation.folds import check_folds, fold_accuracies
 from facewright.evaluation.pairs import Bools, Floats, Ints, Scored, checked, identity_codes
@@ -26,7 +26,7 @@ def verification_metrics(
     scores: pd.DataFrame,
     *,
     identities: Mapping[str, str],
-    far_targets: Sequence[float],
+    fmr_targets: Sequence[float],
     bootstrap: int,
     seed: int,
 ) -> dict[str, float]:
@@ -35,9 +35,9 @@ def verification_metrics(
     - `accuracy`: mean over folds, the threshold of each from the others (`folds`), with
       `accuracy_se`, the standard error of that mean over K folds, s / √K with s from K - 1 (LFW,
       UMass 07-49), and `threshold_accuracy`, the mean of the folds' thresholds.
-    - `eer`, `auc`, `tar_at_far_X` and `threshold_at_far_X` for each target X (`curves`, which
+    - `eer`, `auc`, `fnmr_at_fmr_X` and `threshold_at_fmr_X` for each target X (`curves`, which
       also says how failures count). A target below what the impostor pairs support (ten expected
-      false accepts) is left out.
+      false matches) is left out.
     - `_low` and `_high` of accuracy, eer, and both figures per target: 95 % percentile interval
       of a bootstrap that draws identities with replacement; a genuine pair counts as often as its
       identity was drawn, an impostor pair as often as the product of its two (Bolle et al.,
@@ -47,14 +47,14 @@ def verification_metrics(
       (Owen, Ann. Appl. Stat. 2007), which makes the intervals up to 1.7 times as wide as needed.
       Where no resample differs from the others, as with no error at all, Wilson's interval for
       independent pairs stands in, since an interval of width zero would claim certainty.
-    - `far_bound`: the FAR that is excluded at 95 % if no impostor pair is accepted.
+    - `fmr_bound`: the FMR that is excluded at 95 % if no impostor pair is accepted.
     - `pairs`, `genuine`, `impostor`, `identities`, `failures` (pairs with a face not found),
       `failures_genuine`, `failures_impostor`.
 
     Args:
         scores: from `score_pairs`.
         identities: identity of every image in the pairs.
-        far_targets: shares in (0, 1).
+        fmr_targets: shares in (0, 1).
         bootstrap: number of resamples.
         seed: of the bootstrap; the same scores and seed give the same figures.
 
@@ -65,7 +65,7 @@ def verification_metrics(
     scored, rows = checked(scores)
     check_folds(scored)
     first, second, people = identity_codes(scores, rows, identities=identities)
-    targets = [far for far in far_targets if supported(scored, far)]
+    targets = [fmr for fmr in fmr_targets if supported(scored, fmr)]
 
     ones = np.ones((1, scored.pairs), np.int32)
     point = _statistics(scored, ones, targets)
@@ -86,7 +86,7 @@ def verification_metrics(
         "failures": int(failed.sum()),
         "failures_genuine": int((failed & scored.genuine).sum()),
         "failures_impostor": int((failed & ~scored.genuine).sum()),
-        "far_bound": far_bound(scored.impostors_compared),
+        "fmr_bound": fmr_bound(scored.impostors_compared),
         "accuracy_se": float(accuracies.std(ddof=1) / np.sqrt(accuracies.size)),
         "threshold_accuracy": float(thresholds.mean()),
         "auc": float(area_under_roc(accepted(scored, ones))[0]),
@@ -106,9 +106,9 @@ def _statistics(scored: Scored, weights: Weights, targets: Sequence[float]) -> d
         "accuracy": np.nanmean(fold_accuracies(scored, weights)[0], axis=1),
         "eer": equal_error_rate(counts),
     }
-    for far in targets:
-        tar, threshold = tar_at_far(counts, far)
-        values |= {f"tar_at_far_{far:g}": tar, f"threshold_at_far_{far:g}": threshold}
+    for fmr in targets:
+        fnmr, threshold = fnmr_at_fmr(counts, fmr)
+        values |= {f"fnmr_at_fmr_{fmr:g}": fnmr, f"threshold_at_fmr_{fmr:g}": threshold}
     return values
 
 
@@ -117,7 +117,7 @@ def _trials(name: str, scored: Scored) -> int:
     genuine = int(scored.genuine.sum())
     if name.startswith("threshold"):
         return 0
-    if name.startswith("tar"):
+    if name.startswith("fnmr"):
         return genuine
     return scored.pairs if name == "accuracy" else min(genuine, scored.pairs - genuine)
 

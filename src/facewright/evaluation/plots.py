@@ -11,24 +11,24 @@ SERIES = 8  # colours that the page defines; further lines start over, dashed
 
 
 def roc_plot(curves: Mapping[str, pd.DataFrame], *, finest: float, supported: float) -> str:
-    """TAR over FAR on a logarithmic axis.
+    """1 - FNMR over FMR on a logarithmic axis.
 
     Args:
         curves: frames from `curves.roc`, by recognizer.
-        finest: left end of the axis, the FAR of one accepted impostor pair.
-        supported: the lowest FAR that is reported; to the left of it the plot is hatched.
+        finest: left end of the axis, the FMR of one accepted impostor pair.
+        supported: the lowest FMR that is reported; to the left of it the plot is hatched.
     """
     width, height = 720, 400
     decades = max(1, int(np.ceil(-np.log10(finest) - 1e-9)))
 
-    def x(far: float) -> float:
-        place = 1 + np.log10(max(far, 10.0**-decades)) / decades
+    def x(fmr: float) -> float:
+        place = 1 + np.log10(max(fmr, 10.0**-decades)) / decades
         return float(LEFT + place * (width - LEFT - RIGHT))
 
-    def y(tar: float) -> float:
-        return TOP + (1 - tar) * (height - TOP - BOTTOM)
+    def y(match: float) -> float:
+        return TOP + (1 - match) * (height - TOP - BOTTOM)
 
-    parts = [_open(width, height, "ROC: true accept rate over false accept rate")]
+    parts = [_open(width, height, "ROC: 1 - FNMR over FMR")]
     parts.append(
         '<defs><pattern id="hatch" width="7" height="7" patternUnits="userSpaceOnUse" '
         'patternTransform="rotate(45)"><line y2="7" class="hatch"/></pattern></defs>'
@@ -49,17 +49,17 @@ def roc_plot(curves: Mapping[str, pd.DataFrame], *, finest: float, supported: fl
             "too few impostor pairs to report</text>"
         )
     for number, (name, curve) in enumerate(curves.items()):
-        # A step: TAR holds until the next impostor pair is accepted.
-        points = [(x(curve["far"].iloc[0]), y(curve["tar"].iloc[0]))]
-        for far, tar in zip(curve["far"], curve["tar"], strict=True):
-            points += [(x(far), points[-1][1]), (x(far), y(tar))]
+        # A step: FNMR holds until the next impostor pair is accepted.
+        points = [(x(curve["fmr"].iloc[0]), y(1 - curve["fnmr"].iloc[0]))]
+        for fmr, fnmr in zip(curve["fmr"], curve["fnmr"], strict=True):
+            points += [(x(fmr), points[-1][1]), (x(fmr), y(1 - fnmr))]
         path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
         dash = ' stroke-dasharray="6 4"' if number >= SERIES else ""
         parts.append(
             f'<path d="{path}" class="line s{number % SERIES}"{dash}>'
             f"<title>{escape(name)}</title></path>"
         )
-    parts.append(_axis_titles(width, height, "FAR", "TAR"))
+    parts.append(_axis_titles(width, height, "FMR", "1 - FNMR"))
     return "".join(parts) + "</svg>"
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.curves import MIN_FALSE_ACCEPTS, roc, score_histogram
+from facewright.evaluation.curves import MIN_FALSE_MATCHES, roc, score_histogram
 from facewright.evaluation.plots import SERIES, histogram_plot, roc_plot
 from facewright.evaluation.style import STYLE
 from facewright.evaluation.table import (
-    TAR,
-    far_targets,
+    FNMR,
+    fmr_targets,
     number,
     percent,
     share,
@@ -95,13 +95,13 @@ def _section(heading: str, content: str) -> str:
 
 
 def _main_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    targets = far_targets(rows)
-    head = ["Recognizer", "Accuracy", *(f"TAR @ FAR {share(far)}" for far in targets)]
+    targets = fmr_targets(rows)
+    head = ["Recognizer", "Accuracy", *(f"FNMR @ FMR {share(fmr)}" for fmr in targets)]
     head += ["EER", "AUC", "Not found", "MB", "ms / face"]
     lines = []
     for row in rows:
         cells = [_estimate(row, "accuracy")]
-        cells += [_estimate(row, TAR + far) for far in targets]
+        cells += [_estimate(row, FNMR + fmr) for fmr in targets]
         cells += [_estimate(row, "eer"), f"{row['auc']:.4f}", f"{row['failures']:.0f}"]
         cells += [number(row.get("megabytes")), number(row.get("latency_ms"))]
         lines.append((str(row["recognizer"]), cells))
@@ -118,7 +118,7 @@ def _estimate(row: Mapping[str, Any], key: str) -> str:
 def _how_to_read(rows: Sequence[Mapping[str, Any]]) -> str:
     row = rows[0]
     compared = int(row["impostor"] - row["failures_impostor"])
-    finest = MIN_FALSE_ACCEPTS / compared if compared else 1.0
+    finest = MIN_FALSE_MATCHES / compared if compared else 1.0
     folds = "each fold judged at the threshold that the other folds choose"
     return (
         '<p class="fine">'
@@ -128,11 +128,11 @@ def _how_to_read(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{escape(str(row['recognizer']))}. "
         "Brackets hold 95 % intervals from a bootstrap over identities. Not found: pairs in which "
         "a face was not detected; they are errors in the accuracy at any threshold, and genuine "
-        "ones are rejected in the TAR. FAR is taken over the impostor pairs in which both faces "
-        f"were found. {compared:,} such pairs support a FAR down to {100 * finest:.2g} % "
-        f"({MIN_FALSE_ACCEPTS} false accepts expected); TAR at a smaller FAR is left out. At a "
+        "ones are non-matches in the FNMR. FMR is taken over the impostor pairs in which both "
+        f"faces were found. {compared:,} such pairs support an FMR down to {100 * finest:.2g} % "
+        f"({MIN_FALSE_MATCHES} false matches expected); FNMR at a smaller FMR is left out. At a "
         "threshold that accepts none of them, all that can be said is "
-        f"FAR ≤ {100 * row['far_bound']:.2g} % at 95 % confidence, were the pairs independent. "
+        f"FMR ≤ {100 * row['fmr_bound']:.2g} % at 95 % confidence, were the pairs independent. "
         "ms / face is the median for one aligned crop on one thread, embedded as for these figures "
         "(with its mirror image where that is averaged in); detection comes on top.</p>"
     )
@@ -141,7 +141,7 @@ def _how_to_read(rows: Sequence[Mapping[str, Any]]) -> str:
 def _roc(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, pd.DataFrame]) -> str:
     compared = max(1.0, max(row["impostor"] - row["failures_impostor"] for row in rows))
     curves = {name: roc(frame) for name, frame in scores.items()}
-    plot = roc_plot(curves, finest=1 / compared, supported=MIN_FALSE_ACCEPTS / compared)
+    plot = roc_plot(curves, finest=1 / compared, supported=MIN_FALSE_MATCHES / compared)
     legend = "".join(
         f'<li><i class="key s{i % SERIES}"></i>{escape(name)}</li>' for i, name in enumerate(curves)
     )

@@ -4,24 +4,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDEST_NAME = 22
-TAR = "tar_at_far_"
+FNMR = "fnmr_at_fmr_"
 
 
-def finest_far(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The smallest FAR target that every row reports, as it stands in its key; None for none."""
-    reported = [{key[len(TAR) :] for key in row if _is_tar(key)} for row in rows]
+def finest_fmr(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The smallest FMR target that every row reports, as it stands in its key; None for none."""
+    reported = [{key[len(FNMR) :] for key in row if _is_fnmr(key)} for row in rows]
     common = set.intersection(*reported) if reported else set()
     return min(common, key=float) if common else None
 
 
-def far_targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The FAR targets that any row reports, falling."""
-    found = {key[len(TAR) :] for row in rows for key in row if _is_tar(key)}
+def fmr_targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The FMR targets that any row reports, falling."""
+    found = {key[len(FNMR) :] for row in rows for key in row if _is_fnmr(key)}
     return sorted(found, key=float, reverse=True)
 
 
-def _is_tar(key: str) -> bool:
-    return key.startswith(TAR) and not key.endswith(("_low", "_high"))
+def _is_fnmr(key: str) -> bool:
+    return key.startswith(FNMR) and not key.endswith(("_low", "_high"))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -31,16 +31,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         rows: one per recognizer: `recognizer` (its name), the figures of `verification_metrics`,
             and where they are known `megabytes` (10⁶ bytes) and `latency_ms`.
     """
-    far = finest_far(rows)
+    fmr = finest_fmr(rows)
     header = ["recognizer", "accuracy [95 %]"]
-    header += [f"TAR @ FAR {share(far)} [95 %]"] if far else []
+    header += [f"FNMR @ FMR {share(fmr)} [95 %]"] if fmr else []
     header += ["EER", "not found", "MB", "ms/face"]
     lines = [header]
     for row in rows:
         name = str(row["recognizer"])
         line = [name if len(name) <= WIDEST_NAME else name[: WIDEST_NAME - 1] + "…"]
         line.append(with_interval(row, "accuracy"))
-        line += [with_interval(row, TAR + far)] if far else []
+        line += [with_interval(row, FNMR + fmr)] if fmr else []
         line += [percent(row["eer"]) + " %", f"{row['failures']:.0f}"]
         line += [number(row.get("megabytes")), number(row.get("latency_ms"))]
         lines.append(line)

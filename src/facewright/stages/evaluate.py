@@ -51,7 +51,7 @@ def run(
             row = verification_metrics(
                 scores[name],
                 identities=people,
-                far_targets=params.far_targets,
+                fmr_targets=params.fmr_targets,
                 bootstrap=params.bootstrap,
                 seed=SEED,
             )

@@ -9,14 +9,14 @@ from facewright.errors import EvaluationError
 from facewright.evaluation import verification_metrics
 from facewright.evaluation.metrics import identity_resamples, wilson
 
-SETTINGS = {"far_targets": [0.1, 0.01], "bootstrap": 200, "seed": 0}
+SETTINGS = {"fmr_targets": [0.1, 0.01], "bootstrap": 200, "seed": 0}
 
 
 def test_figures_are_finite_ordered_and_the_same_again(make_scores: Callable) -> None:
     scores, identities = make_scores(per_fold=40, failures=0.02)
     metrics = verification_metrics(scores, identities=identities, **SETTINGS)
     json.dumps(metrics, allow_nan=False)
-    for name in ("accuracy", "eer", "tar_at_far_0.1", "threshold_at_far_0.1"):
+    for name in ("accuracy", "eer", "fnmr_at_fmr_0.1", "threshold_at_fmr_0.1"):
         assert metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
         assert metrics[f"{name}_low"] < metrics[f"{name}_high"]
     assert metrics["pairs"] == metrics["genuine"] + metrics["impostor"] == 400
@@ -26,14 +26,14 @@ def test_figures_are_finite_ordered_and_the_same_again(make_scores: Callable) ->
     assert metrics == verification_metrics(scores, identities=identities, **SETTINGS)
     # The order of the pairs does not matter to the point figures.
     turned = verification_metrics(scores[::-1], identities=identities, **SETTINGS)
-    for name in ("accuracy", "eer", "auc", "tar_at_far_0.1", "threshold_accuracy"):
+    for name in ("accuracy", "eer", "auc", "fnmr_at_fmr_0.1", "threshold_accuracy"):
         assert turned[name] == pytest.approx(metrics[name], abs=1e-12)
 
 
-def test_a_far_that_the_impostors_do_not_support_is_left_out(make_scores: Callable) -> None:
+def test_an_fmr_that_the_impostors_do_not_support_is_left_out(make_scores: Callable) -> None:
     scores, identities = make_scores(per_fold=20)  # 100 impostor pairs
     metrics = verification_metrics(scores, identities=identities, **SETTINGS)
-    assert "tar_at_far_0.1" in metrics
+    assert "fnmr_at_fmr_0.1" in metrics
     assert not [name for name in metrics if "0.01" in name]
 
 
@@ -59,10 +59,10 @@ def test_standard_error_is_over_the_folds() -> None:
 def test_perfect_scores_do_not_claim_certainty(make_scores: Callable) -> None:
     scores, identities = make_scores(gap=40.0)
     metrics = verification_metrics(scores, identities=identities, **SETTINGS)
-    assert metrics["accuracy"] == metrics["auc"] == metrics["tar_at_far_0.1"] == 1
-    assert metrics["eer"] == 0
+    assert metrics["accuracy"] == metrics["auc"] == 1
+    assert metrics["eer"] == metrics["fnmr_at_fmr_0.1"] == 0
     assert (metrics["accuracy_low"], metrics["accuracy_high"]) == pytest.approx(wilson(1.0, 200))
-    assert metrics["tar_at_far_0.1_low"] == pytest.approx(wilson(1.0, 100)[0])
+    assert metrics["fnmr_at_fmr_0.1_high"] == pytest.approx(wilson(0.0, 100)[1])
     assert metrics["eer_high"] == pytest.approx(wilson(0.0, 100)[1])
 
 
@@ -70,9 +70,9 @@ def test_a_detector_that_finds_nothing_scores_nothing(make_scores: Callable) -> 
     scores, identities = make_scores(failures=1.1)
     metrics = verification_metrics(scores, identities=identities, **SETTINGS)
     assert metrics["accuracy"] == metrics["auc"] == 0
-    assert metrics["eer"] == metrics["far_bound"] == 1
+    assert metrics["eer"] == metrics["fmr_bound"] == 1
     assert metrics["failures"] == 200
-    assert not [name for name in metrics if name.startswith("tar")]
+    assert not [name for name in metrics if name.startswith("fnmr")]
 
 
 def test_wilson_by_its_definition() -> None:
@@ -119,7 +119,7 @@ def test_intervals_cover_the_truth_where_people_differ() -> None:
     for experiment in range(experiments):
         scores, identities = _simulate(np.random.default_rng([1, experiment]), people, folds)
         metrics = verification_metrics(
-            scores, identities=identities, far_targets=[0.1], bootstrap=200, seed=experiment
+            scores, identities=identities, fmr_targets=[0.1], bootstrap=200, seed=experiment
         )
         covered += metrics["accuracy_low"] <= truth <= metrics["accuracy_high"]
         low, high = wilson(metrics["accuracy"], len(scores))

@@ -22,7 +22,7 @@ def evaluated(make_scores: Callable) -> tuple[list[dict[str, Any]], dict[str, pd
         figures = verification_metrics(
             scores[name],
             identities=identities,
-            far_targets=[0.1, 0.01, 0.001],
+            fmr_targets=[0.1, 0.01, 0.001],
             bootstrap=100,
             seed=0,
         )
@@ -36,17 +36,17 @@ def test_table_is_aligned_and_fits_the_terminal(evaluated: tuple) -> None:
     assert len(lines) == 2 + len(rows)
     assert max(map(len, lines)) <= 100
     assert len({len(line) for line in lines}) == 1
-    assert "TAR @ FAR 1 %" in lines[0]
+    assert "FNMR @ FMR 1 %" in lines[0]
     assert f"{percent(rows[0]['accuracy'])} % [{percent(rows[0]['accuracy_low'])}, " in lines[2]
     assert lines[2].split()[-2:] == ["10.4", "3.22"]
 
 
-def test_table_reports_the_finest_far_that_all_rows_have(evaluated: tuple) -> None:
+def test_table_reports_the_finest_fmr_that_all_rows_have(evaluated: tuple) -> None:
     rows, _ = evaluated
     coarse = {key: value for key, value in rows[1].items() if "0.01" not in key}
-    assert "TAR @ FAR 10 %" in report.table([rows[0], coarse])
-    none = {key: value for key, value in coarse.items() if not key.startswith("tar")}
-    assert "TAR" not in report.table([rows[0], none])
+    assert "FNMR @ FMR 10 %" in report.table([rows[0], coarse])
+    none = {key: value for key, value in coarse.items() if not key.startswith("fnmr")}
+    assert "FNMR" not in report.table([rows[0], none])
     assert report.table([{**none, "megabytes": None}]).split()[-2] == "–"
 
 
@@ -112,7 +112,7 @@ def test_page_is_whole_self_contained_and_holds_the_figures(
     for word in ("A & B", "0.99312", "CC0-1.0 <x>", "1,440", "student-sm86", "no GPU", *NAMES):
         assert word in page.words
     for row in evaluated[0]:
-        assert percent(row["tar_at_far_0.01"]) in page.words
+        assert percent(row["fnmr_at_fmr_0.01"]) in page.words
     assert "nan" not in text.lower()
 
 
@@ -132,7 +132,7 @@ def test_empty_parts_are_left_out(tmp_path: Path, evaluated: tuple) -> None:
 def test_page_of_a_detector_that_finds_nothing(tmp_path: Path, make_scores: Callable) -> None:
     scores, identities = make_scores(failures=1.1)
     figures = verification_metrics(
-        scores, identities=identities, far_targets=[0.1], bootstrap=100, seed=0
+        scores, identities=identities, fmr_targets=[0.1], bootstrap=100, seed=0
     )
     rows = [{"recognizer": "teacher", **figures}]
     report.write_report(

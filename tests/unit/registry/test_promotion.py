@@ -29,7 +29,7 @@ METRICS = {
     "student-int8.accuracy": 0.91,
     "student.latency_ms": 4.0,
     "student-int8.latency_ms": 2.0,
-    "teacher.tar_at_far_0.001": float("nan"),
+    "teacher.fnmr_at_fmr_0.001": float("nan"),
 }
 POLICY = {
     "min_accuracy": 0.85,
@@ -120,14 +120,14 @@ def test_the_training_run_is_the_parent(go: Go, folders: Callable[..., dict[str,
 
 
 def test_registering_twice_registers_once(go: Go) -> None:
-    figures = METRICS | {"student-sm86.tar_at_far_0.001": 0.7, "student-sm86.accuracy": 0.92}
+    figures = METRICS | {"student-sm86.fnmr_at_fmr_0.001": 0.7, "student-sm86.accuracy": 0.92}
     first = go("one", engine=b"build 1", metrics=figures)
     assert go("one", engine=b"build 1", metrics=figures) == first
     # Timings are never the same twice, nor are the bytes of an engine that is built again and
     # with them the last digits of its figures.
     later = {
         "student.latency_ms": 4.1,
-        "student-sm86.tar_at_far_0.001": 0.69,
+        "student-sm86.fnmr_at_fmr_0.001": 0.69,
         "student-sm86.accuracy": 0.9201,
     }
     assert go("one", engine=b"build 2", metrics=figures | later).version == 1
@@ -141,7 +141,7 @@ def test_other_content_is_another_version(go: Go) -> None:
     go("one")
     assert go("two").version == 2
     assert go("two", metrics=METRICS | {"student.accuracy": 0.921}).version == 3
-    assert go("two", metrics=METRICS | {"teacher.tar_at_far_0.001": 0.5}).version == 4
+    assert go("two", metrics=METRICS | {"teacher.fnmr_at_fmr_0.001": 0.5}).version == 4
     again = go("one")
     assert (again.version, again.aliases) == (1, ("challenger",))
     assert versions() == [1, 2, 3, 4]

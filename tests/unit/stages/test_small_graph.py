@@ -147,7 +147,7 @@ def test_metrics_can_be_computed_again_from_the_scores(artifacts: Path) -> None:
         again = verification_metrics(
             frame.drop(columns="recognizer").reset_index(drop=True),
             identities=dict(zip(people["id"], people["identity"], strict=True)),
-            far_targets=[0.1, 0.01, 0.001],
+            fmr_targets=[0.1, 0.01, 0.001],
             bootstrap=100,
             seed=0,
         )
