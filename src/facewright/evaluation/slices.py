@@ -233,7 +233,7 @@ def _binned(
     values: "pd.Series[float]", column: str, *, bins: int, edges: Sequence[float] | None
 ) -> tuple[list[str], Ints]:
     """Names of bins, and the bin of each value, -1 for none."""
-    numbers: Floats = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan), np.float64)
     known = np.isfinite(numbers)
     if not known.any():
         raise EvaluationError(f"column {column!r} has no number for any image of the pairs")
