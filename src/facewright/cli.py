@@ -87,6 +87,7 @@ def _import(options: argparse.Namespace) -> None:
         name=options.name,
         licence=options.licence,
         consent=options.consent,
+        collected=options.collected,
         endpoint_url=options.endpoint_url,
     )
     _tell(dataset)
@@ -237,6 +238,11 @@ def _parser() -> argparse.ArgumentParser:
     imports.add_argument("--name", help="name of the dataset; else that of the output folder")
     imports.add_argument("--licence", help="licence of the images")
     imports.add_argument("--consent", help="basis on which these faces may be used")
+    imports.add_argument(
+        "--collected",
+        metavar="DAY",
+        help="when the oldest of the photos were taken, as 2026-03-31; a gate may ask for it",
+    )
     imports.add_argument("--endpoint-url", help="S3 server; else AWS_ENDPOINT_URL, else Amazon's")
     imports.set_defaults(command=_import)
     _add_dataset_actions(actions)

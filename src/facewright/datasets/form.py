@@ -27,6 +27,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -73,6 +74,7 @@ class DatasetCard:
     source_digest: str  # sha256 of the archive, or over the folder's names and digests
     licence: str
     consent: str  # the legal or ethical basis on which the faces are used
+    collected: str = ""  # YYYY-MM-DD, the day of the oldest photos; not in the file where unknown
 
 
 _ROWS: Any = Unread(lambda root: _read_manifest(root))
@@ -113,9 +115,11 @@ def open_dataset(root: Path) -> Dataset:
     with _unreadable(root):
         values = yaml.safe_load((root / CARD).read_text(encoding="utf-8"))
         names = {f.name for f in fields(DatasetCard)}
-        if not isinstance(values, dict) or set(values) != names:
+        if not isinstance(values, dict) or not names - {"collected"} <= set(values) <= names:
             raise DatasetError(f"{root / CARD}: its keys must be {', '.join(sorted(names))}")
         card = DatasetCard(**{key: _card_text(root, key, values[key]) for key in values})
+        if card.collected:
+            check_day(card.collected, where=str(root / CARD))
     dataset = Dataset(root=root, card=card)
     dataset.manifest, dataset.pairs  # noqa: B018  (now, and not in the midst of what is done)
     return dataset
@@ -198,7 +202,7 @@ def joined_card(
 ) -> dict[str, str]:
     """The card of what is made from several datasets: sources, licences and consents of all.
 
-    Its name is `name`, else theirs joined.
+    Its name is `name`, else theirs joined; it is as old as the oldest, where all say how old.
     """
     values = {
         key: "+".join(getattr(card, key) for card in cards)
@@ -209,7 +213,23 @@ def joined_card(
         missing = [card.name for card in cards if not getattr(card, key)]
         if values[key] and missing:
             values[key] += f"; none stated for {', '.join(missing)}"
-    return values | {"name": name or values["name"], "kind": kind}
+    days = [card.collected for card in cards]
+    oldest = min(days) if all(days) else ""
+    return values | {"name": name or values["name"], "kind": kind, "collected": oldest}
+
+
+def check_day(text: str, *, where: str) -> None:
+    """Refuse what is no day.
+
+    Raises:
+        DatasetError: `text` is not of the form YYYY-MM-DD.
+    """
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != text:
+        raise DatasetError(f"{where}: {text!r} is no day: write it as 2026-03-31")
 
 
 def check_output(output: Path, *, sources: Sequence[Path]) -> None:
@@ -390,7 +410,10 @@ class DatasetWriter:
         if pairs is not None:
             check_pairs(pairs, known=set(ids), where=str(card["source"]))
             pairs[PAIR_COLUMNS].to_parquet(self.root / PAIRS, index=False)
-        write_yaml(self.root / CARD, asdict(DatasetCard(**card)))
+        values = asdict(DatasetCard(**card))
+        if not values["collected"]:
+            del values["collected"]
+        write_yaml(self.root / CARD, values)
 
 
 def _two_of(id: str, origins: Sequence[object]) -> DatasetError:

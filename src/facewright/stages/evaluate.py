@@ -1,25 +1,29 @@
-"""evaluate: the same pairs through teacher, student, INT8, and the engines that run here."""
+"""evaluate: the same faces through teacher, student, INT8, and the engines that run here."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from facewright.datasets.crops import Crops
-from facewright.datasets.form import PAIRS, open_dataset
-from facewright.engines import Recognizer, engine_status, latency, load_recognizer
-from facewright.evaluation import pairs_digest, roc, score_pairs, verification_metrics
+from facewright.datasets.form import Dataset, open_dataset
+from facewright.datasets.names import comparable, is_label
+from facewright.engines import embed_all, engine_status, latency, load_recognizer
+from facewright.evaluation import pairs_digest
+from facewright.evaluation.assess import Answers, Questions, assess
+from facewright.evaluation.record import write_record
 from facewright.evaluation.report import write_report
+from facewright.evaluation.thresholds import Cohort, Thresholds, targets_of, write_thresholds
 from facewright.files import whole_directory, write_json
 from facewright.params import Evaluate
-from facewright.progress import progress, say
+from facewright.progress import say
 from facewright.stages.metrics import parity_rows, read_metrics
 from facewright.workers import usable_cores
 
 SEED = 0  # of the bootstrap: the same scores give the same intervals
-BATCH = 128  # crops per call
+REFERENCE = {"student": "teacher"}  # what a form is compared with; all others with the student
 SAMPLE_NOTICE = (
     "These figures come from rendered people. They say that the pipeline works, and nothing about "
     "how well real people are recognized."
@@ -29,74 +33,91 @@ SAMPLE_NOTICE = (
 def run(
     *, align: Path, train: Path, quantize: Path, compile: Path, output: Path, params: Evaluate
 ) -> None:
-    """Write `scores.parquet`, `roc.csv`, `metrics.json`, `evaluation.json`, `report.html`."""
-    crops = Crops(align / "verify")
-    dataset = open_dataset(align / "verify")
-    table, pairs = dataset.manifest, pd.read_parquet(align / "verify" / PAIRS)
-    people = dict(zip(table["id"], table["identity"], strict=True))
-    photos = dict(zip(table["id"], table["photo_sha256"], strict=True))
+    """Write what `evaluation.record` says, `thresholds.json`, `metrics.json`, `report.html`."""
+    crops, halves = Crops(align / "verify"), [open_dataset(align / h) for h in ("train", "verify")]
+    verify = halves[1]
+    asked = params.model_dump(exclude={"runtime", "flip", "latency_calls"})
+    questions = Questions(
+        pairs=verify.pairs, images=verify.manifest, trained=_trained(*halves), seed=SEED, **asked
+    )
     folders = {"teacher": train / "teacher"}
     folders |= {name: quantize / name for name in ("student", "student-int8")}
     engines = sorted(card.parent for card in compile.glob("*/recognizer.yaml"))
     idle = {engine.name: why for engine in engines if (why := engine_status(engine))}
     folders |= {engine.name: engine for engine in engines if engine.name not in idle}
 
-    figures: dict[str, dict[str, float]] = {}
-    scores: dict[str, pd.DataFrame] = {}
-    with whole_directory(output) as folder:
-        for name, source in folders.items():
-            recognizer = load_recognizer(source, runtime=params.runtime, threads=usable_cores())
-            embeddings = _embed(recognizer, crops, flip=params.flip)
-            scores[name] = score_pairs(pairs, ids=crops.ids, embeddings=embeddings)
-            row = verification_metrics(
-                scores[name],
-                identities=people,
-                fmr_targets=params.fmr_targets,
-                bootstrap=params.bootstrap,
-                seed=SEED,
+    photos = dict(zip(verify.manifest["id"], verify.manifest["photo_sha256"], strict=True))
+    digest = pairs_digest(questions.pairs, photos=photos)
+    answers: dict[str, Answers] = {}
+    embedded: dict[str, npt.NDArray[np.float32]] = {}
+    thresholds = []
+    for name, source in folders.items():
+        recognizer = load_recognizer(source, runtime=params.runtime, threads=usable_cores())
+        embedded[name] = embed_all(recognizer, crops, flip=params.flip)
+        answers[name] = answer = assess(questions, ids=crops.ids, embeddings=embedded[name])
+        single = load_recognizer(source, runtime=params.runtime, threads=1)
+        answer.metrics["latency_ms"] = latency(
+            single, crops.batch([0])[0], calls=params.latency_calls, flip=params.flip
+        )
+        answer.metrics["megabytes"] = recognizer.model_bytes / 1e6
+        if (other := REFERENCE.get(name, "student")) in answers:
+            _add_parity(answer, answers[other], np.sum(embedded[name] * embedded[other], axis=1))
+        thresholds.append(
+            Thresholds(
+                recognizer=name,
+                weights_sha256=recognizer.card.weights_sha256,
+                backend=params.runtime if recognizer.card.format == "onnx" else recognizer.card.format,
+                date=datetime.now(UTC).date().isoformat(),
+                cohort=Cohort(verify.card.name, digest, int(answer.metrics["impostor"])),
+                targets=targets_of(answer.metrics),
+                calibration=answer.calibration,
             )
-            single = load_recognizer(source, runtime=params.runtime, threads=1)
-            row["latency_ms"] = latency(
-                single, crops.batch([0])[0], calls=params.latency_calls, flip=params.flip
-            )
-            row["megabytes"] = recognizer.model_bytes / 1e6
-            figures[name] = row
-            say(f"evaluate {name}: accuracy {row['accuracy']:.4f}")
+        )
+        say(f"evaluate {name}: accuracy {answer.metrics.get('accuracy', float('nan')):.4f}")
 
-        scored = [frame.assign(recognizer=name) for name, frame in scores.items()]
-        pd.concat(scored).to_parquet(folder / "scores.parquet", index=False)
-        curves = [roc(frame).assign(recognizer=name) for name, frame in scores.items()]
-        pd.concat(curves).to_csv(folder / "roc.csv", index=False)
-        flat = {f"{name}.{key}": v for name, row in figures.items() for key, v in row.items()}
+    rows = [{"recognizer": name, **answer.metrics} for name, answer in answers.items()]
+    facts = {
+        "pairs_digest": digest,
+        "weights": {one.recognizer: one.weights_sha256 for one in thresholds},
+        "rows": rows,
+        "verification_set": asdict(verify.card),
+        "licences": {half.card.name: half.card.licence for half in halves},
+        "collected": {half.card.name: half.card.collected for half in halves},
+        "engines_not_run": idle,
+        "notice": SAMPLE_NOTICE if verify.card.source.startswith("sample:") else "",
+    }
+    identities = dict(zip(verify.manifest["id"], verify.manifest["identity"], strict=True))
+    with whole_directory(output) as folder:
+        write_record(folder, answers, identities=identities, facts=facts)
+        write_thresholds(folder / "thresholds.json", thresholds)
+        flat = {f"{name}.{k}": v for name, a in answers.items() for k, v in a.metrics.items()}
         write_json(folder / "metrics.json", flat)
-        rows = [{"recognizer": name, **row} for name, row in figures.items()]
-        notice = SAMPLE_NOTICE if dataset.card.source.startswith("sample:") else ""
-        facts = {
-            "pairs_digest": pairs_digest(pairs, photos=photos),
-            "rows": rows,
-            "verification_set": asdict(dataset.card),
-            "engines_not_run": idle,
-            "notice": notice,
-        }
-        write_json(folder / "evaluation.json", facts)
         write_report(
             folder / "report.html",
             title="Verification report",
-            notice=notice,
+            notice=facts["notice"],
             rows=rows,
-            scores=scores,
+            scores={name: answer.scores for name, answer in answers.items()},
             parity=parity_rows(read_metrics(quantize)),
             engines=[{"engine": e.name, "run here": idle.get(e.name, "yes")} for e in engines],
-            data=asdict(dataset.card),
+            data=asdict(verify.card),
         )
 
 
-def _embed(recognizer: Recognizer, crops: Crops, *, flip: bool) -> npt.NDArray[np.float32]:
-    """Embeddings `(N, E)` of all crops."""
-    starts = range(0, len(crops), BATCH)
-    batches = (
-        recognizer.embed(crops.batch(np.arange(i, min(i + BATCH, len(crops)))), flip=flip)
-        for i in starts
-    )
-    label = f"embed {recognizer.card.name}"
-    return np.concatenate(list(progress(batches, total=len(starts), label=label)))
+def _add_parity(answer: Answers, reference: Answers, cosines: npt.NDArray[np.float32]) -> None:
+    """How far a form is from the one that it was made of: embeddings, threshold."""
+    answer.metrics["cosine"] = float(cosines.mean())
+    answer.metrics["cosine_lowest"] = float(cosines.min())
+    key = "threshold_accuracy"
+    if key in answer.metrics:
+        shift = abs(answer.metrics[key] - reference.metrics[key])
+        answer.metrics["threshold_shift"] = shift
+
+
+def _trained(train: Dataset, verify: Dataset) -> frozenset[str]:
+    """The verification images whose person, by name, is among those that were trained on."""
+    table = train.manifest
+    names = table.loc[table["status"] == "ok", "identity"].unique()
+    known = {comparable(name) for name in names if not is_label(name)}
+    seen = verify.manifest["identity"].map(comparable).isin(known)
+    return frozenset(verify.manifest.loc[seen, "id"])
