@@ -21,7 +21,7 @@ def fmr_targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _is_fnmr(key: str) -> bool:
-    return key.startswith(FNMR) and not key.endswith(("_low", "_high"))
+    return key.startswith(FNMR) and not key.endswith(("_low", "_high", "_bound"))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from facewright.errors import EvaluationError
 from facewright.evaluation import curves, roc, score_histogram
 from facewright.evaluation.curves import (
     accepted,
     area_under_roc,
+    det,
     equal_error_rate,
-    fmr_bound,
     fnmr_at_fmr,
+    fnmr_at_threshold,
     supported,
 )
 from facewright.evaluation.pairs import checked
@@ -144,9 +146,11 @@ def test_only_fmr_that_ten_false_matches_support() -> None:
     assert not supported(scored, 0.0099)
 
 
-def test_fmr_bound_is_where_seeing_none_has_a_chance_of_one_in_twenty() -> None:
-    assert (1 - fmr_bound(3000)) ** 3000 == pytest.approx(0.05)
-    assert fmr_bound(0) == 1.0
+def test_fnmr_at_a_threshold_agrees_with_counting(make_scores: Callable) -> None:
+    scores, _ = make_scores(decimals=2, failures=0.05, gap=1.0)
+    for threshold in (-2.0, 0.1, 0.105, 0.3, scores["similarity"].max(), 2.0):
+        fnmr = fnmr_at_threshold(counts_of(scores), threshold)[0]
+        assert fnmr == slow_rates(scores, threshold)[1]
 
 
 def test_roc_of_few_points_is_exact_and_finite(make_scores: Callable) -> None:
@@ -193,3 +197,34 @@ def test_histogram_holds_every_compared_pair(make_scores: Callable) -> None:
     assert histogram["impostor"].sum() == (found["label"] == 0).sum()
     bin3 = found["similarity"].between(histogram["low"][3], histogram["high"][3], inclusive="left")
     assert histogram["genuine"][3] == (bin3 & (found["label"] == 1)).sum()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_det_of_bare_arrays_is_the_curve_of_the_scores(make_scores: Callable, kind: type) -> None:
+    scores, _ = make_scores(decimals=2, failures=0.05, per_fold=400)
+    similarity = scores["similarity"].to_numpy().astype(kind)
+    curve = det(similarity, scores["label"].to_numpy() == 1)
+    expected = roc(scores.assign(similarity=similarity.astype(float)))
+    pd.testing.assert_frame_equal(curve, expected)
+    assert np.array_equal(
+        similarity, scores["similarity"].to_numpy().astype(kind), equal_nan=True
+    )  # not sorted in place
+
+
+def test_det_reaches_the_fewest_errors_of_both_kinds(make_scores: Callable) -> None:
+    scores, _ = make_scores(per_fold=4000, gap=3.0)
+    curve, counts = roc(scores), counts_of(scores)
+    for rate in ("fmr", "fnmr"):
+        exact = np.unique(getattr(counts, rate)[0])
+        kept = np.unique(curve[rate])
+        assert kept[:12].tolist() == exact[:12].tolist()  # 0, 1, 2 … errors
+    # Each point is the best with as many errors of the one kind, or of the other.
+    for row in curve.itertuples():
+        as_strict = counts.fnmr[0][counts.fmr[0] <= row.fmr].min()
+        as_lax = counts.fmr[0][counts.fnmr[0] <= row.fnmr].min()
+        assert row.fnmr == as_strict or row.fmr == as_lax
+
+
+def test_det_of_one_class_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="all 3 pairs are genuine"):
+        det(np.array([0.1, 0.2, 0.3]), np.ones(3, bool))
