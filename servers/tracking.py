@@ -12,7 +12,7 @@ from servers.postgres import Postgres
 from servers.processes import Process, remembered
 from servers.seaweedfs import SeaweedFS
 
-READY_SECONDS = 240.0  # half a minute on a free core, most of it imports and the first tables
+READY_SECONDS = 600.0  # some seconds on a free core, minutes on a busy machine
 
 
 @dataclass

@@ -66,7 +66,7 @@ Capture = pytest.CaptureFixture[str]
 def servers(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
         [sys.executable, "-m", "servers", command, "--folder", str(folder)],
-        cwd=ROOT, capture_output=True, text=True, timeout=400,
+        cwd=ROOT, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     print(done.stderr)
     return done
@@ -395,7 +395,7 @@ def test_nobody_gets_in_without_the_passwords(stack: Stack, online: Stack) -> No
     stranger.secret_key = "only-on-loopback"
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         stranger.client().list_buckets()
-    connection = http.client.HTTPConnection("127.0.0.1", stack.tracking.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.tracking.port, timeout=PATIENCE)
     ask = "/api/2.0/mlflow/experiments/get?experiment_id=0"
     for host, status in ((f"localhost:{stack.tracking.port}", 200), ("example.org", 403)):
         connection.request("GET", ask, headers={"Host": host})
