@@ -36,7 +36,7 @@ test-realdata: .venv/dev
 	pytest -m realdata
 
 test-servers: .venv/dev
-	pytest -m servers
+	pytest -m tests.servers
 
 test-pipeline: .venv/dev data
 	pytest -m pipeline
@@ -47,10 +47,10 @@ lint: .venv/dev
 	mypy
 
 servers: .venv/dev
-	@python -m servers start
+	@python -m tests.servers start
 
 servers-stop:
-	@python -m servers stop
+	@python -m tests.servers stop
 
 kfp-local: .venv/dev data
 	python -m pipelines.local

@@ -40,7 +40,7 @@ import psutil
 from benchmarks.generated import brute_force, hashes, some_of, write_records, write_tar
 from facewright.progress import say
 from facewright.workers import usable_cores
-from servers.seaweedfs import SeaweedFS, seaweedfs
+from tests.servers.seaweedfs import SeaweedFS, seaweedfs
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("FACEWRIGHT_DATA", ROOT.parent / "shared" / "data"))

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from servers.seaweedfs import weed
-from servers.stack import Stack
+from tests.servers.seaweedfs import weed
+from tests.servers.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "mlflow"

@@ -22,7 +22,7 @@ from facewright.datasets.fetch import directory_md5
 from facewright.datasets.form import open_dataset, read_bytes
 from facewright.datasets.importing import import_dataset
 from facewright.errors import DatasetError
-from servers.seaweedfs import ACCESS_KEY, SeaweedFS, seaweedfs, weed
+from tests.servers.seaweedfs import ACCESS_KEY, SeaweedFS, seaweedfs, weed
 
 pytestmark = pytest.mark.servers
 BUCKET = "faces"

@@ -1,6 +1,6 @@
 """The registry on real servers: MLflow on PostgreSQL and S3, killed and started again.
 
-The servers are started as a person starts them, by `python -m servers start`, and what they hold
+The servers are started as a person starts them, by `python -m tests.servers start`, and what they hold
 is read past MLflow: rows by SQL, files from the bucket.
 """
 
@@ -28,9 +28,9 @@ from facewright.registry.fetching import fetch_recognizer
 from facewright.registry.gate import decide, write_decision
 from facewright.registry.spool import waiting
 from facewright.registry.tracking import track
-from servers.postgres import USER, programs
-from servers.seaweedfs import SeaweedFS
-from servers.stack import BUCKET, Stack, missing
+from tests.servers.postgres import USER, programs
+from tests.servers.seaweedfs import SeaweedFS
+from tests.servers.stack import BUCKET, Stack, missing
 
 pytestmark = pytest.mark.servers
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ Capture = pytest.CaptureFixture[str]
 
 def servers(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
-        [sys.executable, "-m", "servers", command, "--folder", str(folder)],
+        [sys.executable, "-m", "tests.servers", command, "--folder", str(folder)],
         cwd=ROOT, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     print(done.stderr)

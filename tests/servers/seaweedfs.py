@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from servers.processes import Process, ServerError, remembered
+from tests.servers.processes import Process, ServerError, remembered
 
 ACCESS_KEY, REGION = "facewright", "us-east-1"
 SERVICES = ("master", "volume", "filer", "s3")  # each has a port for HTTP and one for gRPC

@@ -1,18 +1,18 @@
-"""`python -m servers start | stop | status | remove`: MLflow, PostgreSQL and S3 on this machine."""
+"""`python -m tests.servers start | stop | status | remove`: MLflow, PostgreSQL and S3 on this machine."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from servers.processes import ServerError
-from servers.stack import BUCKET, Stack
+from tests.servers.processes import ServerError
+from tests.servers.stack import BUCKET, Stack
 
 FOLDER = Path(".servers")
 
 
 def main() -> int:
     """Run a command; 0 when it went well, 2 with one line on standard error when not."""
-    parser = argparse.ArgumentParser(prog="python -m servers", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.servers", description=main.__doc__)
     commands = {"start": _start, "stop": _stop, "status": _status, "remove": _remove}
     parser.add_argument("command", choices=commands)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything is kept")
@@ -44,7 +44,7 @@ def _stop(stack: Stack) -> None:
 
 
 def _status(stack: Stack) -> None:
-    """To standard error, so that `eval "$(python -m servers start)"` sees the last line only."""
+    """To standard error, so that `eval "$(python -m tests.servers start)"` sees the last line only."""
     lines = {
         "PostgreSQL": (stack.postgres.process, stack.postgres.uri),
         "SeaweedFS": (stack.store.process, f"{stack.store.endpoint}, bucket {BUCKET}"),

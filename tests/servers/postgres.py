@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from servers.processes import Process, ServerError, remembered
+from tests.servers.processes import Process, ServerError, remembered
 
 USER = "mlflow"  # in the database
 SYSTEM_USER = "postgres"  # on the machine, if we are root

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from servers.postgres import Postgres, programs
-from servers.processes import Process, ServerError
-from servers.seaweedfs import SeaweedFS, weed
-from servers.tracking import Tracking
+from tests.servers.postgres import Postgres, programs
+from tests.servers.processes import Process, ServerError
+from tests.servers.seaweedfs import SeaweedFS, weed
+from tests.servers.tracking import Tracking
 
 BUCKET = "mlflow"
 

@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from servers.postgres import Postgres
-from servers.processes import Process, remembered
-from servers.seaweedfs import SeaweedFS
+from tests.servers.postgres import Postgres
+from tests.servers.processes import Process, remembered
+from tests.servers.seaweedfs import SeaweedFS
 
 READY_SECONDS = 600.0  # some seconds on a free core, minutes on a busy machine
 
