@@ -36,7 +36,7 @@ test-realdata: .venv/dev
 	pytest -m realdata
 
 test-servers: .venv/dev
-	pytest -m tests.servers
+	pytest -m servers
 
 test-pipeline: .venv/dev data
 	pytest -m pipeline

@@ -30,6 +30,7 @@ def run(
         "student-int8": quantize / "student-int8",
     }
     folders |= {card.parent.name: card.parent for card in sorted(compile.glob("*/recognizer.yaml"))}
+    facts = json.loads((evaluate / "evaluation.json").read_text(encoding="utf-8"))
     with whole_directory(output) as folder:
         version = register(
             model=json.loads((gate / "policy.json").read_text(encoding="utf-8"))["model"],
@@ -38,6 +39,7 @@ def run(
             evaluation_files=sorted(file for file in evaluate.iterdir() if file.is_file()),
             decision=read_decision(gate / "decision.json"),
             lineage=lineage,
+            flip=bool(facts.get("flip", False)),
         )
         write_json(folder / "version.json", {"model": version.model, "version": version.version})
     say(f"register: {version.model} version {version.version} ({', '.join(version.aliases)})")
