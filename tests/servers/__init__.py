@@ -6,7 +6,7 @@
     tracking    the MLflow server that stands on those two
     stack       the three together
 
-`python -m tests.servers start` (`make servers`) starts them and prints what to export. All of it listens
-on loopback only, on ports chosen once, with passwords made once, and keeps what it knows in one
-folder. For Linux. On a server for a team see `mlflow/`.
+`python -m tests.servers start` (`make servers`) starts them and prints what to export. All of it
+listens on loopback only, on ports chosen once, with passwords made once, and keeps what it knows in
+one folder. For Linux. On a server for a team see `mlflow/`.
 """

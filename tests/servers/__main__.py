@@ -1,4 +1,4 @@
-"""`python -m tests.servers start | stop | status | remove`: MLflow, PostgreSQL and S3 on this machine."""
+"""`python -m tests.servers start | stop | status | remove`: MLflow, PostgreSQL and S3, here."""
 
 import argparse
 import sys
@@ -44,7 +44,7 @@ def _stop(stack: Stack) -> None:
 
 
 def _status(stack: Stack) -> None:
-    """To standard error, so that `eval "$(python -m tests.servers start)"` sees the last line only."""
+    """To standard error, so that `eval "$(… start)"` sees the last line only."""
     lines = {
         "PostgreSQL": (stack.postgres.process, stack.postgres.uri),
         "SeaweedFS": (stack.store.process, f"{stack.store.endpoint}, bucket {BUCKET}"),

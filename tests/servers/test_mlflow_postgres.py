@@ -1,7 +1,7 @@
 """The registry on real servers: MLflow on PostgreSQL and S3, killed and started again.
 
-The servers are started as a person starts them, by `python -m tests.servers start`, and what they hold
-is read past MLflow: rows by SQL, files from the bucket.
+The servers are started as a person starts them, by `python -m tests.servers start`, and what they
+hold is read past MLflow: rows by SQL, files from the bucket.
 """
 
 import http.client

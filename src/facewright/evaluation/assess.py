@@ -34,9 +34,7 @@ class Questions:
     bootstrap: int
     seed: int
     calibration: str  # logistic or isotonic
-    slices: Sequence[
-        str
-    ]  # columns of `images`, `turn`, `photos`; others are left out
+    slices: Sequence[str]  # columns of `images`, `turn`, `photos`; others are left out
     slice_bins: int
     unenrolled_share: float
     gallery_sizes: Sequence[int]

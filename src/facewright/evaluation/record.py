@@ -1,11 +1,11 @@
 """What an evaluation leaves in files, with digests by which an edited one is known.
 
-    scores.parquet       a row per pair and recognizer: fold, label, a, b, similarity, status,
-                         recognizer, and person_a, person_b (numbers)
-    roc.csv slices.csv identification.csv cmc.csv reliability.csv
-                         tables of `evaluation`, with a column `recognizer`
-    thresholds.json      see `thresholds`
-    evaluation.json      the set, the digests of pairs, scores and weights, and all figures
+scores.parquet       a row per pair and recognizer: fold, label, a, b, similarity, status,
+                     recognizer, and person_a, person_b (numbers)
+roc.csv slices.csv identification.csv cmc.csv reliability.csv
+                     tables of `evaluation`, with a column `recognizer`
+thresholds.json      see `thresholds`
+evaluation.json      the set, the digests of pairs, scores and weights, and all figures
 """
 
 import json
@@ -69,7 +69,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / FACTS
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        facts["pairs_digest"], facts["scores_digest"]  # noqa: B018  (or it is something else)
+        facts["pairs_digest"], facts["scores_digest"]
     except FileNotFoundError as error:
         raise EvaluationError(f"{path} is missing: run evaluate first") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -106,6 +106,7 @@ def read_scores(path: Path, *, digest: str) -> dict[str, pd.DataFrame]:
 
 def people_of(scores: pd.DataFrame) -> dict[str, str]:
     """Who is in each image, as the numbers that `write_record` gave."""
-    sides = [scores[[side, f"person_{side}"]].set_axis(["image", "person"], axis=1) for side in "ab"]
-    both = pd.concat(sides).drop_duplicates("image")
+    named = [scores[[side, f"person_{side}"]] for side in ("a", "b")]
+    both = pd.concat(part.set_axis(["image", "person"], axis=1) for part in named)
+    both = both.drop_duplicates("image")
     return dict(zip(both["image"], both["person"].astype(str), strict=True))

@@ -142,9 +142,8 @@ def _gate(decision: Mapping[str, Any] | None, version: Version) -> list[str]:
     against = f"compared with version {compared}" if compared else "there was no champion"
     lines = [f"Gate: {decision['outcome']}, {against} (evidence {version.evidence[:12]})"]
     for rule in decision["rules"]:
-        # A rule says `passed`, or has an outcome of its own.
-        found = rule.get("outcome") or ("pass" if rule.get("passed") else "FAIL")
-        lines += _wrapped(f"{found}  {rule['name']}: {rule['evidence']}")
+        found = rule["result"]
+        lines += _wrapped(f"{found:7}  {rule['name']}: {rule['evidence']}")
     return lines
 
 

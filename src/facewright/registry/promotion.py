@@ -20,11 +20,13 @@ from facewright.registry.versions import (
     CHALLENGER,
     CHAMPION,
     PAIRS,
+    SERVED,
     Version,
     all_versions,
     decision_digest,
     get_aliases,
     get_decision,
+    get_scores,
     get_version,
 )
 
@@ -135,10 +137,11 @@ def was_rolled_back(model: str, version: int) -> bool:
 
 
 def champion(model: str) -> Champion | None:
-    """The version that serves, with the metrics it was registered with; None before the first.
+    """The version that serves, with its scores on the verification pairs; None before the first.
 
     Raises:
-        RegistryError: the ledger names another version, and no promotion under way explains it.
+        RegistryError: the ledger names another version, and no promotion under way explains it; or
+            its scores were edited.
     """
     client = connect()
     with registry_errors(f"the champion of {model} cannot be read"):
@@ -155,8 +158,9 @@ def champion(model: str) -> Champion | None:
         return Champion(
             version=version.version,
             serve=version.serve,
-            metrics=dict(client.get_run(version.run_id).data.metrics) if version.run_id else {},
+            served_digest=version.tags.get(SERVED, ""),
             pairs_digest=version.tags.get(PAIRS, ""),
+            scores=get_scores(client, version),
         )
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from facewright.errors import RegistryError
-from facewright.files import storage_errors, values_digest
+from facewright.evaluation.record import SCORES
+from facewright.files import file_digest, storage_errors, values_digest
 from facewright.models.recognizer import RecognizerCard, read_card
 from facewright.registry.chain import Draft, Ledger, shortened
 from facewright.registry.gate import Decision
@@ -39,12 +40,15 @@ from facewright.registry.versions import (
     CHALLENGER,
     DECISION,
     DIGEST,
+    EVALUATION,
     OUTCOME,
     PAIRS,
     PARENT_RUN,
     PARENTS,
     REASON,
+    SCORES_DIGEST,
     SERVE,
+    SERVED,
     Version,
     decision_digest,
     decision_path,
@@ -91,11 +95,13 @@ def register(
         )
     digest = _content_digest(cards, metrics, decision)
     path = decision_path(decision_digest(decision))
+    evaluation_files = list(evaluation_files)
+    scores = next((file_digest(file) for file in evaluation_files if file.name == SCORES), "")
     client = connect()
     with registry_errors(f"{model} cannot be registered"):
         found = _find(client, model, digest)
         if found is None:
-            described = _tags(cards, digest, decision, lineage)
+            described = _tags(cards, digest, decision, lineage, scores=scores)
             described |= _ancestry(client, cards)
             with tempfile.TemporaryDirectory() as folder:
                 write_model(
@@ -195,7 +201,7 @@ def _filled_run(
                 client.log_artifacts(run_id, str(folder), f"model/recognizers/{name}")
         for file in evaluation_files:
             with storage_errors(file):
-                client.log_artifact(run_id, str(file), "model/evaluation")
+                client.log_artifact(run_id, str(file), EVALUATION)
         with storage_errors(loadable):
             client.log_artifacts(run_id, str(loadable), "model")
         client.log_dict(run_id, dict(tags), "model/version.json")
@@ -236,7 +242,12 @@ def _created(client: Any, model: str, digest: str, run_id: str, tags: Mapping[st
 
 
 def _tags(
-    cards: Mapping[str, RecognizerCard], digest: str, decision: Decision, lineage: Lineage
+    cards: Mapping[str, RecognizerCard],
+    digest: str,
+    decision: Decision,
+    lineage: Lineage,
+    *,
+    scores: str,
 ) -> dict[str, str]:
     served = cards[decision.serve]
     return {
@@ -244,7 +255,8 @@ def _tags(
         DIGEST: digest,
         SERVE: decision.serve,
         PAIRS: decision.pairs_digest,
-        "facewright.served_digest": served.weights_sha256,
+        SERVED: served.weights_sha256,
+        **({SCORES_DIGEST: scores} if scores else {}),
         "facewright.data_digest": served.data_digest,
         "facewright.code_digest": served.code_digest,
         **{

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facewright.errors import RegistryError
+import pandas as pd
+
+from facewright.errors import EvaluationError, RegistryError
+from facewright.evaluation.record import SCORES, read_scores
 from facewright.files import values_digest
 from facewright.registry.gate import Decision, read_decision
 
@@ -20,6 +23,9 @@ PARENTS = "facewright.parent_versions"  # MODEL/VERSION of the start of its trai
 PARENT_RUN = "facewright.parent_run"  # the run that trained it
 SERVE = "facewright.serve"
 PAIRS = "facewright.pairs_digest"
+SERVED = "facewright.served_digest"  # weights_sha256 of what is served
+SCORES_DIGEST = "facewright.scores_digest"  # sha256 of the file of scores
+EVALUATION = "model/evaluation"  # where the files of its evaluation lie in its run
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,29 @@ def decision_path(digest: str) -> str:
 def decision_digest(decision: Decision) -> str:
     """sha256 of a decision's values: its evidence digest."""
     return values_digest(decision.values())
+
+
+def get_scores(client: Any, version: Version) -> pd.DataFrame | None:
+    """The scores of what a version serves, checked against the digest; None where none were kept.
+
+    Raises:
+        RegistryError: they were edited, or hold nothing of what is served.
+    """
+    digest = version.tags.get(SCORES_DIGEST)
+    if not digest:
+        return None
+    where = f"the scores of {version.model} version {version.version}"
+    with tempfile.TemporaryDirectory() as folder:
+        got = client.download_artifacts(version.run_id, f"{EVALUATION}/{SCORES}", folder)
+        try:
+            scores = read_scores(Path(got), digest=digest)
+        except EvaluationError as error:
+            raise RegistryError(
+                f"{where} were edited (their digest disagrees): register under another `model`"
+            ) from error
+    if version.serve not in scores:
+        raise RegistryError(f"{where} hold none of {version.serve!r}, which it serves")
+    return scores[version.serve]
 
 
 def get_decision(client: Any, version: Version, digest: str | None = None) -> Decision:

@@ -66,7 +66,9 @@ def run(
             Thresholds(
                 recognizer=name,
                 weights_sha256=recognizer.card.weights_sha256,
-                backend=params.runtime if recognizer.card.format == "onnx" else recognizer.card.format,
+                backend=params.runtime
+                if recognizer.card.format == "onnx"
+                else recognizer.card.format,
                 date=datetime.now(UTC).date().isoformat(),
                 cohort=Cohort(verify.card.name, digest, int(answer.metrics["impostor"])),
                 targets=targets_of(answer.metrics),

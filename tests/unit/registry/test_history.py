@@ -30,8 +30,8 @@ def add(store: Path, folders: Callable[..., dict[str, Path]]) -> Add:
         pairs: str = "a" * 64,
     ) -> int:
         rules = (
-            Rule("int8_speed", "serve", True, "INT8 1.000 ms, FP32 2.000 ms"),
-            Rule("min_accuracy", "outcome", outcome == "promote", LONG * 2),
+            Rule("int8_speed", "serve", "pass", "INT8 1.000 ms, FP32 2.000 ms"),
+            Rule("min_accuracy", "outcome", "pass" if outcome == "promote" else "fail", LONG * 2),
         )
         return register(
             model=MODEL,

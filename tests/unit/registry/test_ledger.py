@@ -36,7 +36,9 @@ def add(store: Path, folders: Callable[..., dict[str, Path]]) -> Add:
         seed: str, *, outcome: str = "promote", against: int | None = None, model: str = MODEL
     ) -> int:
         passed = outcome == "promote"
-        rule = Rule("min_accuracy", "outcome", passed, f"{seed} 0.9, at least 0.85")
+        rule = Rule(
+            "min_accuracy", "outcome", "pass" if passed else "fail", f"{seed} 0.9, at least 0.85"
+        )
         return register(
             model=model,
             folders=folders(seed),

@@ -49,7 +49,7 @@ def test_a_version_loads_by_alias_and_embeds_as_its_served_recognizer(
         metrics={},
         evaluation_files=[],
         decision=Decision(
-            "promote", "student-torch", None, "a" * 64, (Rule("r", "outcome", True, ""),)
+            "promote", "student-torch", None, "a" * 64, (Rule("r", "outcome", "pass", ""),)
         ),
         lineage=Lineage("m5", "c0ffee", "p"),
         flip=True,
