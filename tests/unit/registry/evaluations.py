@@ -29,9 +29,10 @@ def write_evaluation(
     other = fold * PEOPLE + (one % PEOPLE + shared.integers(1, PEOPLE, len(fold))) % PEOPLE
     label = np.repeat([1, 0], len(fold))
     hard = shared.normal(0, 1, len(label))
+    hard += own.normal(0, 0.2, len(label))
     frames = []
     for form in FORMS:
-        raw = label * skill + hard + own.normal(0, 0.2, len(label))
+        raw = label * skill + hard + own.normal(0, 0.02, len(label))
         first, second = np.tile(one, 2), np.concatenate((one, other))
         frames.append(
             pd.DataFrame(
