@@ -4,13 +4,8 @@ import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from facewright.datasets.form import (
-    Dataset,
-    DatasetCard,
-    DatasetWriter,
-    check_day,
-    check_output,
-)
+from facewright.datasets.card import DatasetCard, check_day
+from facewright.datasets.form import Dataset, DatasetWriter, check_output
 from facewright.datasets.images import image_size
 from facewright.datasets.pairs import check_labels
 from facewright.datasets.sources import Source, open_source
