@@ -81,7 +81,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     (folder / "mlflow").mkdir()
     policy = (ROOT / "mlflow" / "promotion.yaml").read_text()
-    policy = policy.replace("min_accuracy: 0.85", "min_accuracy: 0.0")
+    policy = policy.replace("accuracy: 0.85", "accuracy: 0.0")
     (folder / "mlflow" / "promotion.yaml").write_text(policy)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
