@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,12 +24,14 @@ from facewright import cli
 from facewright.files import directory_digest, write_json
 from facewright.models.recognizer import WEIGHTS, write_card
 from facewright.registry.fetching import fetch_recognizer
-from facewright.registry.gate import decide, write_decision
+from facewright.registry.gate import Decision, Rule, write_decision
 from facewright.registry.spool import waiting
 from facewright.registry.tracking import track
+from tests.servers.inside import aliases, objects, rows, stored, versions
 from tests.servers.postgres import USER, programs
 from tests.servers.seaweedfs import SeaweedFS
 from tests.servers.stack import BUCKET, Stack, missing
+from tests.unit.registry.evaluations import write_evaluation
 
 pytestmark = pytest.mark.servers
 ROOT = Path(__file__).parents[2]
@@ -43,17 +44,6 @@ REGISTER = (
     f"server.PROBE_SECONDS = {PATIENCE}\n"
     "sys.exit(cli.main(['run', 'register']))\n",
 )  # fmt: skip
-METRICS = {
-    f"{name}.{key}": value
-    for name in ("student", "student-int8")
-    for key, value in (("accuracy", 0.9), ("latency_ms", 2.0))
-}
-POLICY = {
-    "min_accuracy": 0.85,
-    "max_int8_accuracy_drop": 0.02,
-    "min_int8_speedup": 1.0,
-    "max_accuracy_drop_from_champion": 0.01,
-}
 RECOGNIZERS = {  # name in the version: folder below artifacts/, format
     "teacher": ("train/teacher", "torch"),
     "student-torch": ("distill/student", "torch"),
@@ -140,11 +130,12 @@ def project(online: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     artifacts = made.root / "artifacts"
     for folder in ("compile", "evaluate", "gate"):
         (artifacts / folder).mkdir()
-    write_json(artifacts / "evaluate" / "metrics.json", METRICS)
+    write_evaluation(artifacts / "evaluate", skill=3.0)
     (artifacts / "evaluate" / "report.html").write_text("<html></html>")
-    decision = decide(METRICS, pairs_digest="a" * 64, policy=POLICY, champion=None)
+    rule = Rule("accuracy", "outcome", "pass", "student-int8 0.9300, at least 0.85")
+    decision = Decision("promote", "student-int8", None, "a" * 64, (rule,))
     write_decision(artifacts / "gate" / "decision.json", decision)
-    write_json(artifacts / "gate" / "policy.json", {"model": model, **POLICY})
+    write_json(artifacts / "gate" / "policy.json", {"model": model})
     monkeypatch.chdir(made.root)
     return made
 
@@ -163,45 +154,6 @@ def refused(capsys: Capture, *words: str) -> str:
     assert len(lines) == 1, said
     assert lines[0].startswith("facewright: ")
     return lines[0]
-
-
-def rows(stack: Stack, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    connection = stack.postgres.connect()
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, values)
-            return list(cursor.fetchall())
-    finally:
-        connection.close()
-
-
-def versions(stack: Stack, model: str) -> list[tuple[Any, ...]]:
-    """Number, run, status of its run."""
-    return rows(
-        stack,
-        "SELECT v.version, v.run_id, r.status FROM model_versions v "
-        "LEFT JOIN runs r ON r.run_uuid = v.run_id WHERE v.name = %s ORDER BY v.version",
-        model,
-    )
-
-
-def aliases(stack: Stack, model: str) -> dict[str, int]:
-    found = rows(
-        stack, "SELECT alias, version FROM registered_model_aliases WHERE name = %s", model
-    )
-    return dict(found)
-
-
-def objects(store: SeaweedFS, inside: str = "") -> dict[str, int]:
-    """Keys in the bucket that hold `inside`, and their sizes."""
-    pages = store.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-    found = {each["Key"]: each["Size"] for page in pages for each in page.get("Contents", [])}
-    return {key: size for key, size in found.items() if inside in key}
-
-
-def stored(store: SeaweedFS, run_id: str, path: str) -> bytes:
-    (key,) = [key for key in objects(store, run_id) if key.endswith(f"/artifacts/{path}")]
-    return bytes(store.client().get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
 
 def assert_whole(stack: Stack, project: Project) -> str:
