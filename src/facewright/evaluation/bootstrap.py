@@ -14,12 +14,19 @@ nobody were shared, and taken off twice:
 
 V is never taken below what wholly independent pairs would give, which two noisy estimates could
 do. The deviations of the people's resamples, whose shape holds the skewness, are shrunk to V.
+
+Impostor pairs of the same two people are drawn each for itself, although they are no more
+independent than others: where few people meet again and again this takes off less, and such sets
+are those in which resamples of people show too little spread. For the same reason deviations are
+stretched as Student's t stretches the normal interval, which matters for fewer than about fifty
+people (Hesterberg, Am. Stat. 2015).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from facewright.evaluation.curves import Weights
 from facewright.evaluation.pairs import Bools, Floats, Ints
@@ -63,8 +70,14 @@ def deviations(statistics: Statistics, sides: Sides, *, count: int, seed: int) -
         least = independent[name].var()
         wanted = max(spread - 2 * alone[name].var(), least)
         shrink = np.sqrt(min(wanted / spread, 1.0)) if spread > 0 else 1.0
-        found[name] = (people[name] - value[0]) * shrink
+        found[name] = (people[name] - value[0]) * shrink * _stretch(sides.people)
     return found
+
+
+def _stretch(people: int) -> float:
+    """Student's quantile over the normal one, and the spread about a mean that was fitted."""
+    free = people - 1
+    return float(special.stdtrit(free, 0.975) / special.ndtri(0.975) * np.sqrt(people / free))
 
 
 def _drawn(statistics: Statistics, resamples: Iterator[Weights]) -> dict[str, Floats]:
@@ -99,7 +112,7 @@ def of_impostors(
 
     def draw(rng: np.random.Generator, rows: int) -> Weights:
         weights = np.ones((rows, len(sides.first)), np.int32)
-        weights[:, impostor] = rng.poisson(1.0, (rows, len(impostor)))
+        weights[:, impostor] = _poisson(rng, (rows, len(impostor)))
         return weights
 
     return _chunks(draw, sides, count=count, seed=seed)
@@ -109,9 +122,16 @@ def of_pairs(sides: Sides, *, count: int, seed: int | np.random.SeedSequence) ->
     """Weights of resamples of all pairs, as if no two had a person in common."""
 
     def draw(rng: np.random.Generator, rows: int) -> Weights:
-        return rng.poisson(1.0, (rows, len(sides.first))).astype(np.int32)
+        return _poisson(rng, (rows, len(sides.first)))
 
     return _chunks(draw, sides, count=count, seed=seed)
+
+
+def _poisson(rng: np.random.Generator, shape: tuple[int, int]) -> Weights:
+    """Poisson's numbers of mean 1, each chance rounded to 2⁻¹⁶: ten times as fast as numpy's."""
+    steps = special.pdtr(np.arange(9), 1.0)
+    table = np.searchsorted(steps, (np.arange(65_536) + 0.5) / 65_536).astype(np.int32)
+    return np.asarray(table[rng.integers(0, 65_536, shape, dtype=np.uint16)])
 
 
 def _chunks(
