@@ -169,7 +169,7 @@ def sign(draft: Draft, ledger: Ledger, mine: Signer) -> Entry:
     """
     last = ledger.entries[-1] if ledger.entries else None
     values = {
-        **asdict(draft),
+        **{name: _plain(value) for name, value in asdict(draft).items()},
         "number": last.number + 1 if last else 1,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": ledger.model,
@@ -182,9 +182,16 @@ def sign(draft: Draft, ledger: Ledger, mine: Signer) -> Entry:
     entry = Entry(**values, hash=hashlib.sha256(message).hexdigest(), signature=mine.sign(message))
     if len(entry.line()) > LINE_LENGTH:
         raise RegistryError(
-            f"an entry of {len(entry.line())} bytes is too long: shorten the reason"
+            f"an entry of {len(entry.line())} bytes is too long: shorten reason or actor"
         )
     return entry
+
+
+def _plain(value: Any) -> Any:
+    """A text as one line of characters that can be printed."""
+    if not isinstance(value, str):
+        return value
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(value.split()))
 
 
 def _parse(line: str) -> Entry:
@@ -202,9 +209,11 @@ def _parse(line: str) -> Entry:
                 name == "previous_champion" and values[name] is None
             ):
                 raise ValueError
+            if not str(values[name]).isprintable():  # nothing that commands a terminal
+                raise ValueError
         entry = Entry(**values)
         line.encode("ascii")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("it is not an entry in JSON") from error
     if entry.line() != line:
         raise ValueError("its JSON is not in the form that it was written in")

@@ -28,7 +28,7 @@ from facewright.registry.versions import (
 )
 
 WIDTH = 99  # columns
-SHOWN = 28  # characters of a name in a table
+SHOWN = 24  # characters of a name in a table
 ENDS = ("_low", "_high")  # of the keys of an interval
 ORIGIN = {  # tags, and what people call them
     "facewright.data_md5": "data (md5)",
@@ -54,20 +54,19 @@ def history(model: str) -> str:
         ledger = read_ledger(client, model)
         versions = all_versions(client, model)
     last = {entry.version: entry.number for entry in ledger.entries}
-    rows = [["#", "version", "when (UTC)", "who", "action", "gate", "aliases"]]
+    rows = [["#", "version", "when (UTC)", "who", "action", "gate"]]
     whys = []
     for entry in ledger.entries:
         names = aliases.get(entry.version, "") if last[entry.version] == entry.number else ""
         gone = "" if entry.version in versions else " (deleted)"
         who, when = _cut(entry.actor, SHOWN), entry.time[:16].replace("T", " ")
         version = f"{entry.version}{gone}"
-        rows.append([str(entry.number), version, when, who, entry.action, entry.outcome, names])
-        whys.append(entry.reason)
+        rows.append([str(entry.number), version, when, who, entry.action, entry.outcome])
+        whys.append(f"{names}{entry.reason}")
     for number, unknown in versions.items():
         if number not in last:
-            outcome = unknown.tags.get(OUTCOME, "")
-            rows.append(["-", str(number), "", "", "", outcome, aliases.get(number, "")])
-            whys.append("not in the ledger")
+            rows.append(["-", str(number), "", "", "", unknown.tags.get(OUTCOME, "")])
+            whys.append(f"{aliases.get(number, '')}not in the ledger")
     if len(rows) == 1:
         return f"{model} has no versions"
     header, *lines = _columns(rows)
@@ -193,8 +192,9 @@ def _by_recognizer(key: str) -> tuple[str, str]:
 
 
 def _by_version(aliases: Mapping[str, int]) -> dict[int, str]:
+    """`[champion] ` before what is said of a version."""
     return {
-        number: ", ".join(sorted(name for name, of in aliases.items() if of == number))
+        number: f"[{', '.join(sorted(name for name, of in aliases.items() if of == number))}] "
         for number in aliases.values()
     }
 
@@ -224,7 +224,11 @@ def _columns(rows: Sequence[Sequence[str]], *, right: int = 99) -> list[str]:
 
 def _wrapped(text: str, *, indent: int = 2) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 3)
+        text,
+        WIDTH,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 3),
+        break_on_hyphens=False,
     )
 
 

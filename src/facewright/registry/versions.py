@@ -162,7 +162,12 @@ def get_decision(client: Any, version: Version, digest: str | None = None) -> De
     if not digest:
         raise RegistryError(f"{where} has passed no gate: register it with facewright")
     with tempfile.TemporaryDirectory() as folder:
-        got = client.download_artifacts(version.run_id, decision_path(digest), folder)
+        try:
+            got = client.download_artifacts(version.run_id, decision_path(digest), folder)
+        except OSError as error:  # so says a store of plain files
+            raise RegistryError(
+                f"the decision on {where} is gone from run {version.run_id}: register again"
+            ) from error
         decision = read_decision(Path(got))
     if decision_digest(decision) != digest:
         raise RegistryError(

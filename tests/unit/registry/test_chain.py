@@ -153,6 +153,20 @@ def test_a_signed_entry_must_also_make_sense(me: Me) -> None:
         assert faults == (fault,)
 
 
+def test_nothing_in_an_entry_commands_a_terminal(me: Me) -> None:
+    mine = me("me")
+    empty = examine((), model="m", trusted={})
+    said = replace(draft("register", 1), reason="line\nwith \x1b[2J and \u202e", actor=" a  b ")
+    entry = sign(said, empty, mine)
+    assert (entry.reason, entry.actor) == ("line with \ufffd[2J and \ufffd", "a b")
+    assert not examine((entry.line(),), model="m", trusted={mine.id: "me"}).faults
+    raw = replace(entry, reason="\x1b[2J")
+    raw = replace(raw, hash=hashlib.sha256(raw.message()).hexdigest())
+    signed = replace(raw, signature=mine.sign(raw.message()))
+    (fault,) = examine((signed.line(),), model="m", trusted={mine.id: "me"}).faults
+    assert fault == "entry 1: it is not an entry in JSON"
+
+
 def test_the_key_is_its_owners_alone_and_stays_the_same(me: Me, tmp_path: Path) -> None:
     mine = me("me")
     assert (tmp_path / "me.key").stat().st_mode & 0o777 == 0o600
