@@ -24,7 +24,7 @@ from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
 from scipy.special import expit, logit  # type: ignore[import-untyped]
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.metrics import wilson
+from facewright.evaluation.intervals import wilson
 from facewright.evaluation.pairs import Bools, Floats, Scored, checked
 
 KINDS = ("logistic", "isotonic")

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.metrics import wilson
+from facewright.evaluation.intervals import fmr_bound, wilson
 from facewright.evaluation.pairs import Ints
 from facewright.evaluation.search import MISSED, Embeddings, Found, search
 
@@ -216,7 +216,7 @@ def identification_metrics(
     highest = np.sort(found.other[level, outside])[::-1]
     if not len(highest):
         return metrics
-    metrics["fpir_bound"] = 1.0 - 0.05 ** (1 / len(highest))
+    metrics["fpir_bound"] = fmr_bound(len(highest))
     mate = found.mate[found.mated]
     allowed = {  # 0.29 × 100 must allow 29
         f"{target:g}": target * len(highest) * (1 + 1e-9)

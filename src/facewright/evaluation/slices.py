@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.metrics import wilson
+from facewright.evaluation.intervals import wilson
 from facewright.evaluation.pairs import OK, Bools, Floats, Ints, checked
 
 ALL = "all"  # the column and the value of the row of all pairs

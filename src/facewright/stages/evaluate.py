@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from facewright.datasets.crops import Crops
-from facewright.datasets.form import Dataset, open_dataset
+from facewright.datasets.form import PAIRS, Dataset, open_dataset
 from facewright.datasets.names import comparable, is_label
 from facewright.engines import embed_all, engine_status, latency, load_recognizer
 from facewright.evaluation import pairs_digest
@@ -35,10 +36,10 @@ def run(
 ) -> None:
     """Write what `evaluation.record` says, `thresholds.json`, `metrics.json`, `report.html`."""
     crops, halves = Crops(align / "verify"), [open_dataset(align / h) for h in ("train", "verify")]
-    verify = halves[1]
+    verify, pairs = halves[1], pd.read_parquet(align / "verify" / PAIRS)
     asked = params.model_dump(exclude={"runtime", "flip", "latency_calls"})
     questions = Questions(
-        pairs=verify.pairs, images=verify.manifest, trained=_trained(*halves), seed=SEED, **asked
+        pairs=pairs, images=verify.manifest, trained=_trained(*halves), seed=SEED, **asked
     )
     folders = {"teacher": train / "teacher"}
     folders |= {name: quantize / name for name in ("student", "student-int8")}
@@ -97,7 +98,7 @@ def run(
         write_report(
             folder / "report.html",
             title="Verification report",
-            notice=facts["notice"],
+            notice=str(facts["notice"]),
             rows=rows,
             scores={name: answer.scores for name, answer in answers.items()},
             parity=parity_rows(read_metrics(quantize)),

@@ -17,7 +17,7 @@ from facewright.evaluation.calibration import (
     probability,
     reliability,
 )
-from facewright.evaluation.metrics import wilson
+from facewright.evaluation.intervals import wilson
 
 
 def platt(label: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from facewright.evaluation.identification import (
     search_split,
     split_gallery,
 )
-from facewright.evaluation.metrics import wilson
+from facewright.evaluation.intervals import wilson
 from facewright.evaluation.search import MISSED, Found
 
 TARGETS = {"fpir_targets": (0.1, 0.01)}

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.metrics import wilson
+from facewright.evaluation.intervals import wilson
 from facewright.evaluation.slices import (
     MIXED,
     largest_ratio,

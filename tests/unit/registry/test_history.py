@@ -85,8 +85,8 @@ def test_history_and_explain(add: Add, capsys: pytest.CaptureFixture[str]) -> No
     for line in ("data (md5)    m5.dir", "git commit    c0ffee", "started from  no registered ver"):
         assert f"\n  {line}" in text
     assert "Gate: hold, compared with version 1 (evidence " in text
-    assert "  pass  int8_speed: INT8 1.000 ms, FP32 2.000 ms" in lines
-    assert "  FAIL  min_accuracy: student-int8 0.9123" in text
+    assert "  pass     int8_speed: INT8 1.000 ms, FP32 2.000 ms" in lines
+    assert "  fail     min_accuracy: student-int8 0.9123" in text
     flat = " ".join(text.split())
     assert flat.count((LONG * 2).strip()) == 3  # whole, in the gate's rule and in two entries
     assert "reject by someone-with-a-long-address@example.org, key " in flat
