@@ -1,7 +1,7 @@
 """The evaluation: how fast it is, and whether its intervals and verdicts hold what they say.
 
-    view2            all figures of a protocol like LFW's View 2 (6,000 pairs, ten folds) from given
-                     embeddings, without intervals, against nested loops over folds and thresholds
+    view2            all figures of a protocol like LFW's View 2 (6,000 pairs, ten folds), without
+                     intervals, against nested loops over folds and thresholds
     bootstrap        the same with 1,000 resamples of identities: wall seconds, one thread
     det              DET of ten million scored pairs: seconds, highest memory of the process
     identification   20,000 probes against 100,000 templates: time of the plain matrix product ÷
@@ -10,10 +10,12 @@
     gate             share of comparisons of two equal models called better, at level 5 %; and of
                      truly better ones
 
-`view2_speedup` compares what gives the same figures: accuracy by folds and FNMR at an FMR. The
-loops over 400 thresholds that give the accuracy alone are told apart, since ours gives all at
-once. That both count alike is shown on the loops' own thresholds, to 1e-6; our figures come from
-all thresholds and so differ a little (`view2_accuracy`, `view2_accuracy_on_the_grid`).
+`view2_speedup` compares what gives the same figures from the pairs' similarities: accuracy by folds
+(400 thresholds in the loops, all in ours) and FNMR at an FMR (4,000 thresholds); ours gives EER,
+AUC and more besides, and checks its input. `…_with_similarities` begins at the embeddings: there
+both do the same sums. The parts are told in `…_ms`. That both count alike is shown on the loops'
+own thresholds, to 1e-6; our figures come from all thresholds and so differ a little
+(`view2_accuracy`, `view2_accuracy_on_the_grid`).
 
     make bench-evaluation            # the two simulations take about an hour on two cores
     python -m benchmarks.evaluation [PART …] [--quick] [--experiments 2000] [--resamples 400]
