@@ -1,11 +1,11 @@
 """What an evaluation leaves in files, with digests by which an edited one is known.
 
-    scores.parquet       a row per pair and recognizer: fold, label, a, b, similarity, status,
-                         recognizer, and person_a, person_b (numbers)
-    roc.csv slices.csv identification.csv cmc.csv reliability.csv
-                         tables of `evaluation`, with a column `recognizer`
-    thresholds.json      see `thresholds`
-    evaluation.json      the set, the digests of pairs, scores and weights, and all figures
+scores.parquet       a row per pair and recognizer: fold, label, a, b, similarity, status,
+                     recognizer, and person_a, person_b (numbers)
+roc.csv slices.csv identification.csv cmc.csv reliability.csv
+                     tables of `evaluation`, with a column `recognizer`
+thresholds.json      see `thresholds`
+evaluation.json      the set, the digests of pairs, scores and weights, and all figures
 """
 
 import json
@@ -19,6 +19,7 @@ import pandas as pd
 from facewright.errors import EvaluationError
 from facewright.evaluation.assess import Answers
 from facewright.evaluation.curves import roc
+from facewright.evaluation.limits import notice_of
 from facewright.files import file_digest, write_json
 
 SCORES = "scores.parquet"
@@ -60,6 +61,23 @@ def write_record(
     write_json(folder / FACTS, {**facts, "scores_digest": file_digest(folder / SCORES)})
 
 
+def data_facts(*, training: Mapping[str, Any], verification: Mapping[str, Any]) -> dict[str, Any]:
+    """What `facts` say of the data: both cards, and by dataset its licence and its day.
+
+    Args:
+        training, verification: the fields of the datasets' cards.
+    """
+    # Both may have one name, as the sample set's halves do.
+    cards = {f"train/{training['name']}": training, f"verify/{verification['name']}": verification}
+    return {
+        "training_set": dict(training),
+        "verification_set": dict(verification),
+        "licences": {name: card["licence"] for name, card in cards.items()},
+        "collected": {name: card["collected"] for name, card in cards.items()},
+        "notice": notice_of(verification["source"]),
+    }
+
+
 def read_facts(folder: Path) -> dict[str, Any]:
     """What `evaluation.json` holds.
 
@@ -69,7 +87,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / FACTS
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        facts["pairs_digest"], facts["scores_digest"]  # noqa: B018  (or it is something else)
+        facts["pairs_digest"], facts["scores_digest"]  # or it is something else
     except FileNotFoundError as error:
         raise EvaluationError(f"{path} is missing: run evaluate first") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -106,6 +124,8 @@ def read_scores(path: Path, *, digest: str) -> dict[str, pd.DataFrame]:
 
 def people_of(scores: pd.DataFrame) -> dict[str, str]:
     """Who is in each image, as the numbers that `write_record` gave."""
-    sides = [scores[[side, f"person_{side}"]].set_axis(["image", "person"], axis=1) for side in "ab"]
+    sides = [
+        scores[[side, f"person_{side}"]].set_axis(["image", "person"], axis=1) for side in "ab"
+    ]
     both = pd.concat(sides).drop_duplicates("image")
     return dict(zip(both["image"], both["person"].astype(str), strict=True))
