@@ -204,6 +204,7 @@ class Evaluate(Section):
     gallery_sizes: list[Count]
     fpir_targets: list[Annotated[float, Field(gt=0, lt=1)]]
     latency_calls: Annotated[int, Field(ge=10)]
+    show_faces: bool
 
 
 class Parity(Section):

@@ -19,6 +19,7 @@ import pandas as pd
 from facewright.errors import EvaluationError
 from facewright.evaluation.assess import Answers
 from facewright.evaluation.curves import roc
+from facewright.evaluation.limits import notice_of
 from facewright.files import file_digest, write_json
 
 SCORES = "scores.parquet"
@@ -58,6 +59,23 @@ def write_record(
         if full:
             pd.concat(full).to_csv(folder / f"{file}.csv", index=False)
     write_json(folder / FACTS, {**facts, "scores_digest": file_digest(folder / SCORES)})
+
+
+def data_facts(*, training: Mapping[str, Any], verification: Mapping[str, Any]) -> dict[str, Any]:
+    """What `facts` say of the data: both cards, and by dataset its licence and its day.
+
+    Args:
+        training, verification: the fields of the datasets' cards.
+    """
+    # Both may have one name, as the sample set's halves do.
+    cards = {f"train/{training['name']}": training, f"verify/{verification['name']}": verification}
+    return {
+        "training_set": dict(training),
+        "verification_set": dict(verification),
+        "licences": {name: card["licence"] for name, card in cards.items()},
+        "collected": {name: card["collected"] for name, card in cards.items()},
+        "notice": notice_of(verification["source"]),
+    }
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The figures of several recognizers as text: one line each, for a terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,16 @@ def fmr_targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _is_fnmr(key: str) -> bool:
-    return key.startswith(FNMR) and not key.endswith(("_low", "_high", "_bound"))
+    """Not an end of an interval, the bound, or a figure of a part of the pairs."""
+    return key.startswith(FNMR) and is_number(key[len(FNMR) :])
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -39,7 +49,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         name = str(row["recognizer"])
         line = [name if len(name) <= WIDEST_NAME else name[: WIDEST_NAME - 1] + "…"]
-        line.append(with_interval(row, "accuracy"))
+        line.append(with_interval(row, "accuracy") if "accuracy" in row else "–")
         line += [with_interval(row, FNMR + fmr)] if fmr else []
         line += [percent(row["eer"]) + " %", f"{row['failures']:.0f}"]
         line += [number(row.get("megabytes")), number(row.get("latency_ms"))]
@@ -63,6 +73,7 @@ def with_interval(row: Mapping[str, Any], key: str) -> str:
 
 def percent(value: float) -> str:
     """A share as per cent with one decimal, two where less would round an error away."""
+    value = round(value, 12)  # the ends of an interval may be nearly 0 or 1
     text = f"{100 * value:.1f}"
     return text if value in (0, 1) or text not in ("0.0", "100.0") else f"{100 * value:.2f}"
 
@@ -77,3 +88,33 @@ def number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def estimate(row: Mapping[str, Any], key: str) -> tuple[str, str]:
+    """A share and its 95 % interval, `93.1 %` and `[91.8, 94.3]`; empty where there is none."""
+    if key not in row:
+        return "–", ""
+    if f"{key}_low" not in row:
+        return f"{percent(row[key])} %", ""
+    low, high = percent(row[f"{key}_low"]), percent(row[f"{key}_high"])
+    return f"{percent(row[key])} %", f"[{low}, {high}]"
+
+
+def threshold_with_interval(value: float, low: float, high: float) -> tuple[str, str]:
+    """`0.3127` and `[0.3002, 0.3251]`"""
+    return f"{value:.4f}", f"[{low:.4f}, {high:.4f}]"
+
+
+def upward(share: float) -> str:
+    """Two digits, rounded up, since it is a bound: 0.0019952 as `2e-3`."""
+    power = math.floor(math.log10(share))
+    digits = math.ceil(share / 10.0 ** (power - 1) - 1e-9) / 10
+    if digits >= 10:
+        digits, power = digits / 10, power + 1
+    return f"{digits * 10.0**power:.2g}" if power > -3 else f"{digits:g}e{power}"
+
+
+def bound_text(row: Mapping[str, Any]) -> str:
+    """What can be said of the FMR at a threshold that accepts no impostor pair."""
+    impostors = row["impostor"] - row["failures_impostor"]
+    return f"FMR ≤ {upward(row['fmr_bound'])} at 95 %: {impostors:,.0f} impostors, none accepted"

@@ -17,6 +17,7 @@ from typing import Any
 
 from facewright.errors import EvaluationError
 from facewright.evaluation.calibration import Calibration
+from facewright.evaluation.table import is_number
 from facewright.files import values_digest, write_json
 
 FORMAT = 1
@@ -61,12 +62,12 @@ def targets_of(metrics: Mapping[str, float]) -> tuple[Target, ...]:
     """The targets that the figures of `verification_metrics` hold, by falling FMR.
 
     Targets that the impostor pairs do not support have no figures, and so no threshold; nor has
-    the bound, which is no target.
+    the bound, which is no target, nor have figures of a part of the pairs (`_without_overlap`).
     """
     names = [
         key.removeprefix(THRESHOLD)
         for key in metrics
-        if key.startswith(THRESHOLD) and not key.endswith(("_low", "_high", "bound"))
+        if key.startswith(THRESHOLD) and is_number(key.removeprefix(THRESHOLD))
     ]
     return tuple(
         Target(
@@ -77,6 +78,34 @@ def targets_of(metrics: Mapping[str, float]) -> tuple[Target, ...]:
             fnmr=float(metrics[FNMR + name]),
         )
         for name in sorted(names, key=float, reverse=True)
+    )
+
+
+def thresholds_of(
+    metrics: Mapping[str, float],
+    *,
+    recognizer: str,
+    weights_sha256: str,
+    backend: str,
+    dataset: str,
+    pairs_digest: str,
+    calibration: Calibration | None = None,
+) -> Thresholds:
+    """The thresholds of one recognizer as found today, from its `verification_metrics`.
+
+    Args:
+        dataset, pairs_digest: of the cohort.
+    """
+    return Thresholds(
+        recognizer=recognizer,
+        weights_sha256=weights_sha256,
+        backend=backend,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        cohort=Cohort(
+            dataset, pairs_digest, int(metrics["impostor"] - metrics["failures_impostor"])
+        ),
+        targets=targets_of(metrics),
+        calibration=calibration,
     )
 
 
