@@ -42,8 +42,6 @@ test-pipeline: .venv/dev data
 	pytest -m pipeline
 
 test-browser: .venv/dev
-	command -v chromium >/dev/null || ! command -v apt-get >/dev/null \
-	    || apt-get install -y --no-install-recommends chromium
 	pytest -m browser
 
 lint: .venv/dev
