@@ -1,7 +1,8 @@
 # make run       raw photographs to a registered recognizer, on the built-in sample set
 # make test      everything that tests need, then pytest (minutes; no real faces, no whole graph)
-# make test-realdata, test-servers, test-pipeline   real faces where they are; DVC against a real S3
-#                server; the whole graph on both engines
+# make test-realdata, test-servers, test-pipeline, test-browser   real faces where they are; DVC and
+#                the registry against real servers; the whole graph on both engines; the report in Chromium
+# make servers   MLflow on PostgreSQL and S3 on this machine, in .servers/; make servers-stop
 # make lint      ruff and mypy
 # make kfp-local the Kubeflow pipeline on this machine, without containers
 # make bench-X   benchmarks/X.py; the last line is one JSON object
@@ -14,7 +15,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run data test test-realdata test-servers test-pipeline lint kfp-local
+.PHONY: run data test test-realdata test-servers test-pipeline test-browser lint kfp-local \
+    servers servers-stop
 run: .venv/run data
 	dvc repro
 	facewright report
@@ -28,7 +30,7 @@ data: .venv/run
 	dvc add --quiet data
 
 test: .venv/dev
-	pytest -m "not realdata and not servers and not pipeline"
+	pytest -m "not realdata and not servers and not pipeline and not browser"
 
 test-realdata: .venv/dev
 	pytest -m realdata
@@ -39,10 +41,19 @@ test-servers: .venv/dev
 test-pipeline: .venv/dev data
 	pytest -m pipeline
 
+test-browser: .venv/dev
+	pytest -m browser
+
 lint: .venv/dev
 	ruff check
 	ruff format --check
 	mypy
+
+servers: .venv/dev
+	@python -m tests.servers start
+
+servers-stop:
+	@python -m tests.servers stop
 
 kfp-local: .venv/dev data
 	python -m pipelines.local

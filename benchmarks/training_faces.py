@@ -246,7 +246,7 @@ def teacher_figures(folder: Path, evaluate: dict[str, Any]) -> dict[str, float]:
     return verification_metrics(
         score_pairs(pairs, ids=crops.ids, embeddings=np.concatenate(embeddings)),
         identities=dict(zip(people["id"], people["identity"], strict=True)),
-        far_targets=evaluate["far_targets"],
+        fmr_targets=evaluate["fmr_targets"],
         bootstrap=evaluate["bootstrap"],
         seed=BOOTSTRAP_SEED,
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facewright.cli_registry import add_registry_commands
 from facewright.errors import DatasetError, FacewrightError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _import(options: argparse.Namespace) -> None:
         name=options.name,
         licence=options.licence,
         consent=options.consent,
+        collected=options.collected,
         endpoint_url=options.endpoint_url,
     )
     _tell(dataset)
@@ -164,30 +166,10 @@ def _report(options: argparse.Namespace) -> None:
     print(summary(Path("artifacts")))
 
 
-def _promote(options: argparse.Namespace) -> None:
-    from facewright.registry.promotion import promote
-
-    promoted = promote(_model(options), options.version)
-    print(f"{promoted.model} version {promoted.version} is champion")
-
-
-def _rollback(options: argparse.Namespace) -> None:
-    from facewright.registry.promotion import rollback
-
-    restored = rollback(_model(options))
-    print(f"{restored.model} version {restored.version} is champion again")
-
-
 def _sync(options: argparse.Namespace) -> None:
     from facewright.registry.tracking import sync
 
     print(sync())
-
-
-def _model(options: argparse.Namespace) -> str:
-    from facewright import params
-
-    return str(options.model or params.load_policy(params.POLICY).model)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -237,6 +219,11 @@ def _parser() -> argparse.ArgumentParser:
     imports.add_argument("--name", help="name of the dataset; else that of the output folder")
     imports.add_argument("--licence", help="licence of the images")
     imports.add_argument("--consent", help="basis on which these faces may be used")
+    imports.add_argument(
+        "--collected",
+        metavar="DAY",
+        help="when the oldest of the photos were taken, as 2026-03-31; a gate may ask for it",
+    )
     imports.add_argument("--endpoint-url", help="S3 server; else AWS_ENDPOINT_URL, else Amazon's")
     imports.set_defaults(command=_import)
     _add_dataset_actions(actions)
@@ -244,16 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="the last run's results and where to look further")
     report.set_defaults(command=_report)
 
-    promote = commands.add_parser("promote", help="make a registered version the champion")
-    promote.add_argument(
-        "version", nargs="?", type=int, help="else the version that is the challenger"
-    )
-    promote.add_argument("--model", help="registered model; else the promotion policy's")
-    promote.set_defaults(command=_promote)
-
-    rollback = commands.add_parser("rollback", help="give the alias back to the champion before")
-    rollback.add_argument("--model", help="registered model; else the promotion policy's")
-    rollback.set_defaults(command=_rollback)
+    add_registry_commands(commands)
 
     sync = commands.add_parser("sync", help="send MLflow the runs that its absence left on disk")
     sync.set_defaults(command=_sync)

@@ -195,19 +195,54 @@ class Compile(Section):
 class Evaluate(Section):
     runtime: Literal["onnxruntime", "openvino"]
     flip: bool
-    far_targets: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+    fmr_targets: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
     bootstrap: Annotated[int, Field(ge=100)]
+    calibration: Literal["logistic", "isotonic"]
+    slices: list[str]
+    slice_bins: Annotated[int, Field(ge=2)]
+    unenrolled_share: Annotated[float, Field(ge=0, lt=1)]
+    gallery_sizes: list[Count]
+    fpir_targets: list[Annotated[float, Field(gt=0, lt=1)]]
     latency_calls: Annotated[int, Field(ge=10)]
+    show_faces: bool
+
+
+class Parity(Section):
+    min_cosine: Annotated[float, Field(ge=-1, le=1)] | None
+    max_threshold_shift: Share | None
+    max_accuracy_drop: Share | None
+    max_fnmr_rise: Share | None
+    min_speedup: Positive | None
+
+
+class AgainstChampion(Section):
+    figure: Literal["accuracy", "fnmr"]
+    fmr: Annotated[float, Field(gt=0, lt=1)]
+    margin: Annotated[float, Field(ge=0, lt=1)]
+    level: Annotated[float, Field(gt=0, lt=0.5)]
+    bootstrap: Annotated[int, Field(ge=100)]
+
+
+class SliceLimits(Section):
+    max_fnmr_ratio: Annotated[float, Field(ge=1)] | None
+    max_fmr_ratio: Annotated[float, Field(ge=1)] | None
+
+
+class DataLimits(Section):
+    max_age_days: Annotated[int, Field(ge=0)] | None
+    licences: list[str] | None
 
 
 class Gate(Section):
     """The promotion policy, `mlflow/promotion.yaml`."""
 
     model: Annotated[str, Field(min_length=1)]
-    min_accuracy: Share
-    max_int8_accuracy_drop: Share
-    max_accuracy_drop_from_champion: Share
-    min_int8_speedup: Positive
+    parity: Parity
+    at_least: dict[str, float]
+    at_most: dict[str, float]
+    champion: AgainstChampion
+    slices: SliceLimits
+    data: DataLimits
 
 
 SECTIONS: Mapping[str, type[Section]] = {

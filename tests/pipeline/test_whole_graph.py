@@ -24,45 +24,11 @@ from facewright.datasets.fetch import directory_md5
 from facewright.evaluation import score_pairs, verification_metrics
 from facewright.models import build_network
 from facewright.models.recognizer import read_card, to_input
+from tests.pipeline.shell import shell
 
 ROOT = Path(__file__).parents[2]
 TIMINGS = ("_ms", "seconds", "images_per_second", "data_wait")
 pytestmark = pytest.mark.pipeline
-
-
-def shell(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    bin_folder = Path(sys.executable).parent
-    environment = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1500
-    )
-    print(done.stdout, done.stderr)
-    return done
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the working tree, without outputs, in which `dvc repro` has run once."""
-    if not (ROOT / "data" / "verify").is_dir():
-        pytest.skip("no sample set in data/: run `make data` first")
-    folder = tmp_path_factory.mktemp("project") / "facewright"
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, check=True, text=True,
-    ).stdout.split("\0")  # fmt: skip
-    for name in filter(None, files):
-        if name != "dvc.lock" and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "data", folder / "data")
-    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
-    for command in ((*git, "init", "-q"), (*git, "add", "-A"), (*git, "commit", "-qm", "copy")):
-        assert shell(folder, *command).returncode == 0
-    assert shell(folder, "dvc", "add", "--quiet", "data").returncode == 0
-    done = shell(folder, "dvc", "repro")
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
 
 
 def metrics(folder: Path) -> dict[str, float]:
@@ -102,7 +68,7 @@ def test_the_sample_set_is_a_fair_exercise(project: Path) -> None:
         accuracy = verification_metrics(
             scores,
             identities={i: i.split("/")[0] for i in (*scores["a"], *scores["b"])},
-            far_targets=[0.1],
+            fmr_targets=[0.1],
             bootstrap=100,
             seed=0,
         )["accuracy"]

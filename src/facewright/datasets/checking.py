@@ -56,6 +56,7 @@ def _described(dataset: Dataset) -> list[list[str]]:
         ["digest of source", card.source_digest],
         ["licence", card.licence or "not stated"],
         ["consent", card.consent or "not stated"],
+        ["collected", card.collected or "not stated"],
         ["images", str(len(rows)) + (f", {bare} of them rows without a picture" if bare else "")],
         ["identities", str(len(counts))],
         ["per identity", f"{counts.min()} to {counts.max()}, median {counts.median():g}"],

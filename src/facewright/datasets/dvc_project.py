@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-from facewright.datasets.form import CARD, MANIFEST
+from facewright.datasets.card import CARD
+from facewright.datasets.form import MANIFEST
 from facewright.errors import DatasetError
 from facewright.files import storage_errors
 

@@ -10,15 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.api.types import is_integer_dtype
 
-from facewright.datasets.form import (
-    MANIFEST,
-    Dataset,
-    DatasetCard,
-    DatasetWriter,
-    check_output,
-    joined_card,
-    open_dataset,
-)
+from facewright.datasets.card import DatasetCard, joined_card
+from facewright.datasets.form import MANIFEST, Dataset, DatasetWriter, check_output, open_dataset
 from facewright.datasets.names import check_identity, tell_apart
 from facewright.datasets.pairs import PAIR_COLUMNS, check_labels
 from facewright.datasets.readers.annotations import PhotoNames, read_photo_names

@@ -4,9 +4,10 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from facewright.datasets.card import CARD
 from facewright.datasets.decisions import CLEANING
 from facewright.datasets.erasing import Found, Person, dataset_path
-from facewright.datasets.form import CARD, MANIFEST, PAIRS, Dataset
+from facewright.datasets.form import MANIFEST, PAIRS, Dataset
 from facewright.datasets.names import comparable
 
 PROBE = 8192  # bytes in which a file that is no text has a zero

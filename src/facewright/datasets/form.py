@@ -26,7 +26,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -34,18 +34,17 @@ from typing import IO, Any, Self
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
+from facewright.datasets.card import CARD, DatasetCard, read_card, write_card
 from facewright.datasets.columns import DAMAGE, Unread, check_values, stored
 from facewright.datasets.pairs import PAIR_COLUMNS, check_pairs
 from facewright.datasets.tars import end_of_tar, member_header, member_name, shard_path
 from facewright.errors import DatasetError
-from facewright.files import file_digest, storage_errors, write_yaml
+from facewright.files import file_digest, storage_errors
 
 SHARD_BYTES = 256 * 1024 * 1024
 BUFFER = 1024 * 1024  # bytes gathered before a write
 ROWS = 32_768  # of the manifest, kept in memory before they are set aside
-CARD = "dataset.yaml"
 MANIFEST = "manifest.parquet"
 PAIRS = "pairs.parquet"
 MANIFEST_COLUMNS = ["id", "identity", "shard", "offset", "length", "sha256"]
@@ -61,18 +60,6 @@ RESERVED = frozenset(
         *("hashed", "hash", "score", "quality", "box", "photo_sha256"),
     )
 )
-
-
-@dataclass(frozen=True)
-class DatasetCard:
-    """Where a dataset comes from and what may be done with it."""
-
-    name: str
-    kind: str  # "identities" (for training) or "verification" (has pairs)
-    source: str  # file name of the archive or folder, or "sample:train" and "sample:verify"
-    source_digest: str  # sha256 of the archive, or over the folder's names and digests
-    licence: str
-    consent: str  # the legal or ethical basis on which the faces are used
 
 
 _ROWS: Any = Unread(lambda root: _read_manifest(root))
@@ -111,11 +98,7 @@ def open_dataset(root: Path) -> Dataset:
             relies on is of another kind.
     """
     with _unreadable(root):
-        values = yaml.safe_load((root / CARD).read_text(encoding="utf-8"))
-        names = {f.name for f in fields(DatasetCard)}
-        if not isinstance(values, dict) or set(values) != names:
-            raise DatasetError(f"{root / CARD}: its keys must be {', '.join(sorted(names))}")
-        card = DatasetCard(**{key: _card_text(root, key, values[key]) for key in values})
+        card = read_card(root)
     dataset = Dataset(root=root, card=card)
     dataset.manifest, dataset.pairs  # noqa: B018  (now, and not in the midst of what is done)
     return dataset
@@ -150,15 +133,6 @@ def _unreadable(root: Path) -> Iterator[None]:
         raise DatasetError(f"{root} cannot be read ({error}): import it again") from error
 
 
-def _card_text(root: Path, key: str, value: object) -> str:
-    """A value of a card, which people may edit by hand."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DatasetError(f"{root / CARD}: {key} must be text: put it into quotes")
-    return value
-
-
 def find_datasets(folder: Path) -> list[Dataset]:
     """Open `folder` itself if it is a dataset, else every dataset directly below it, by name.
 
@@ -191,25 +165,6 @@ def all_datasets(folder: Path) -> list[Dataset]:
     if (folder / CARD).exists() or not seen:
         return find_datasets(folder)
     return [open_dataset(folder / path) for path in seen]
-
-
-def joined_card(
-    cards: Sequence[DatasetCard], *, kind: str, name: str | None = None
-) -> dict[str, str]:
-    """The card of what is made from several datasets: sources, licences and consents of all.
-
-    Its name is `name`, else theirs joined.
-    """
-    values = {
-        key: "+".join(getattr(card, key) for card in cards)
-        for key in ("name", "source", "source_digest")
-    }
-    for key in ("licence", "consent"):
-        values[key] = "; ".join(sorted({getattr(card, key) for card in cards} - {""}))
-        missing = [card.name for card in cards if not getattr(card, key)]
-        if values[key] and missing:
-            values[key] += f"; none stated for {', '.join(missing)}"
-    return values | {"name": name or values["name"], "kind": kind}
 
 
 def check_output(output: Path, *, sources: Sequence[Path]) -> None:
@@ -390,7 +345,7 @@ class DatasetWriter:
         if pairs is not None:
             check_pairs(pairs, known=set(ids), where=str(card["source"]))
             pairs[PAIR_COLUMNS].to_parquet(self.root / PAIRS, index=False)
-        write_yaml(self.root / CARD, asdict(DatasetCard(**card)))
+        write_card(self.root, DatasetCard(**card))
 
 
 def _two_of(id: str, origins: Sequence[object]) -> DatasetError:

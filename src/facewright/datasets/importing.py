@@ -4,12 +4,8 @@ import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from facewright.datasets.form import (
-    Dataset,
-    DatasetCard,
-    DatasetWriter,
-    check_output,
-)
+from facewright.datasets.card import DatasetCard, check_day
+from facewright.datasets.form import Dataset, DatasetWriter, check_output
 from facewright.datasets.images import image_size
 from facewright.datasets.pairs import check_labels
 from facewright.datasets.sources import Source, open_source
@@ -30,6 +26,7 @@ def import_dataset(
     name: str | None = None,
     licence: str | None = None,
     consent: str | None = None,
+    collected: str | None = None,
     endpoint_url: str | None = None,
 ) -> Dataset:
     """Write the dataset folder `output` from `source`.
@@ -55,7 +52,7 @@ def import_dataset(
             `person`. VGGFace2's file is found in or beside the source, if that is named so or has
             its identities (`n000001`), and gives way to what the source itself states.
         landmarks: see `readers.annotations.Landmarks`. VGGFace2's is found as its names are.
-        name, licence, consent: for the card; the name is otherwise that of `output`.
+        name, licence, consent, collected: for the card; the name is otherwise that of `output`.
         endpoint_url: of the S3 server, where AWS_ENDPOINT_URL does not say it.
 
     The same source gives the same bytes. Every image keeps its bytes; what cannot be decoded is
@@ -65,6 +62,8 @@ def import_dataset(
         DatasetError: see the readers; also no image, two images of one name, pairs that name a
             missing image or contradict the folders, or an output that is something else.
     """
+    if collected:
+        check_day(collected, where="--collected")
     here = Path(source)  # and if there is none, it is a bucket, say
     check_output(output, sources=[here] if here.exists() else [])
     with open_source(
@@ -103,6 +102,7 @@ def import_dataset(
                 "source_digest": whole.result() if whole else listed,
                 "licence": licence or opened.licence,
                 "consent": consent or opened.consent,
+                "collected": collected or "",
             }
             writer.finish(card, pairs=opened.pairs)
     return Dataset(root=output, card=DatasetCard(**card))

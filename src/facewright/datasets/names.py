@@ -88,3 +88,9 @@ def _is_mark(c: str) -> bool:
 
 def _is_ideograph(c: str) -> bool:
     return unicodedata.category(c) == "Lo" and unicodedata.east_asian_width(c) == "W"
+
+
+def named_among(names: Iterable[str], others: Iterable[str]) -> set[str]:
+    """Those of `names` that are somebody of `others` in any spelling; labels are nobody's name."""
+    known = {comparable(name) for name in set(others) if not is_label(name)} - {""}
+    return {name for name in set(names) if not is_label(name) and comparable(name) in known}

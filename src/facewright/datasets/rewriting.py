@@ -4,8 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
+from facewright.datasets.card import CARD
 from facewright.datasets.erasing import Found
-from facewright.datasets.form import CARD, MANIFEST, PAIRS
+from facewright.datasets.form import MANIFEST, PAIRS
 from facewright.datasets.shards import Member, members
 from facewright.datasets.tars import end_of_tar, shard_path
 from facewright.errors import DatasetError

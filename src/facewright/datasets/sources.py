@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from facewright.datasets.form import CARD
+from facewright.datasets.card import CARD
 from facewright.datasets.images import is_image_name
 from facewright.datasets.pairs import PAIR_COLUMNS
 from facewright.datasets.placing import Photo, Placing, Wanted

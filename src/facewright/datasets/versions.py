@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from facewright.datasets.card import CARD
 from facewright.datasets.columns import DAMAGE
 from facewright.datasets.decisions import CLEANING
 from facewright.datasets.dvc_project import Project, Run, Tree
 from facewright.datasets.erasing import Decisions, Person
-from facewright.datasets.form import CARD, MANIFEST, PAIRS
+from facewright.datasets.form import MANIFEST, PAIRS
 
 COLUMNS = ["id", "identity", "person", "shard", "length", "sha256", "photo_sha256"]
 

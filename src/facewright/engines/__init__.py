@@ -8,7 +8,7 @@ Every backend prepares crops and finishes embeddings in the same few lines, in `
 """
 
 from facewright.engines.load import RUNTIMES, load_recognizer
-from facewright.engines.recognizer import Recognizer, latency
+from facewright.engines.recognizer import Recognizer, embed_all, latency
 from facewright.engines.tensorrt_backend import engine_status
 
-__all__ = ["RUNTIMES", "Recognizer", "engine_status", "latency", "load_recognizer"]
+__all__ = ["RUNTIMES", "Recognizer", "embed_all", "engine_status", "latency", "load_recognizer"]

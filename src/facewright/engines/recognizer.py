@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from facewright.datasets.crops import Crops
 from facewright.models.recognizer import WEIGHTS, RecognizerCard, to_input
+from facewright.progress import progress
 
 BATCH = 64  # crops per call of a backend; larger ones are no faster on a CPU and take more memory
+DECODED = 128  # crops of a dataset in memory at a time
 
 
 class Recognizer(ABC):
@@ -54,6 +57,17 @@ class Recognizer(ABC):
         length[length == 0] = 1
         embeddings /= length
         return embeddings
+
+
+def embed_all(recognizer: Recognizer, crops: Crops, *, flip: bool) -> npt.NDArray[np.float32]:
+    """`(N, E)` embeddings of all crops of a dataset, as `Recognizer.embed` gives them."""
+    starts = range(0, len(crops), DECODED)
+    batches = (
+        recognizer.embed(crops.batch(np.arange(i, min(i + DECODED, len(crops)))), flip=flip)
+        for i in starts
+    )
+    label = f"embed {recognizer.card.name}"
+    return np.concatenate(list(progress(batches, total=len(starts), label=label)))
 
 
 def latency(

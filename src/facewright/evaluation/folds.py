@@ -7,18 +7,15 @@ from facewright.evaluation.curves import Weights
 from facewright.evaluation.pairs import Bools, Floats, Ints, Scored
 
 
-def check_folds(scored: Scored) -> None:
-    """Refuse folds from which no threshold can be learned.
+def check_folds(scored: Scored) -> bool:
+    """Whether there are folds; False where all pairs are in one, as in a protocol without.
 
     Raises:
-        EvaluationError: there are fewer than two folds, or those beside one fold lack a class.
+        EvaluationError: the folds beside one of them lack a class, so that no threshold can be
+            learned from them.
     """
-    folds = len(scored.fold_names)
-    if folds < 2:
-        raise EvaluationError(
-            "all pairs are in one fold: a threshold must come from other folds than it is judged "
-            "on, assign at least two (ten are usual)"
-        )
+    if len(scored.fold_names) < 2:
+        return False
     for kind, mask in (("genuine", scored.genuine), ("impostor", ~scored.genuine)):
         present = np.unique(scored.fold[mask])
         if len(present) == 1:
@@ -26,6 +23,7 @@ def check_folds(scored: Scored) -> None:
                 f"only fold {scored.fold_names[present[0]]!r} has {kind} pairs: spread both kinds "
                 "over the folds, or its threshold cannot be learned from the others"
             )
+    return True
 
 
 def fold_accuracies(scored: Scored, weights: Weights) -> tuple[Floats, Floats]:
@@ -40,52 +38,77 @@ def fold_accuracies(scored: Scored, weights: Weights) -> tuple[Floats, Floats]:
     """
     rows, folds = len(weights), len(scored.fold_names)
     accuracy, threshold = np.full((rows, folds), np.nan), np.empty((rows, folds))
+    similarity = scored.similarity[: scored.compared]
     fold, genuine = scored.fold[: scored.compared], scored.genuine[: scored.compared]
+    within = weights[:, : scored.compared]
+    signs = np.where(genuine, np.int32(1), np.int32(-1))
+    cuts = _useful_cuts(scored)
+    gain = _cumulated(within * signs)[:, cuts]
+    each = np.arange(rows)
     for k in range(folds):
-        threshold[:, k] = _best_thresholds(
-            scored.similarity[: scored.compared][fold != k],
-            genuine[fold != k],
-            weights[:, : scored.compared][:, fold != k],
-        )
-        inside = fold == k
-        similarity, within = scored.similarity[: scored.compared][inside], genuine[inside]
-        own = weights[:, : scored.compared][:, inside]
-        gain = _cumulated(own, within)
-        accept = np.searchsorted(-similarity, -threshold[:, k], side="right")
-        correct = gain[np.arange(rows), accept] + own[:, ~within].sum(axis=1, dtype=np.int64)
+        own = np.flatnonzero(fold == k)
+        own_weights = within[:, own]
+        own_gain = _cumulated(own_weights * signs[own])
+        # What the other folds gain is what all gain less what this one does.
+        best = cuts[(gain - own_gain[:, np.searchsorted(own, cuts)]).argmax(axis=1)]
+        threshold[:, k] = _between(similarity, within, best, usable=fold != k)
+        accept = np.searchsorted(-similarity[own], -threshold[:, k], side="right")
+        rejected = own_weights[:, ~genuine[own]].sum(axis=1, dtype=np.int64)
         total = weights[:, scored.fold == k].sum(axis=1, dtype=np.int64)
+        correct = own_gain[each, accept] + rejected
         np.divide(correct, total, out=accuracy[:, k], where=total > 0)
     return accuracy, threshold
 
 
-def _cumulated(weights: Weights, genuine: Bools) -> Ints:
-    """`(R, P + 1)`: correct decisions won by accepting the first k pairs over accepting none."""
-    signed = np.where(genuine, weights, -weights)
-    out = np.zeros((len(weights), weights.shape[1] + 1), np.int32)
-    np.cumsum(signed, axis=1, out=out[:, 1:])
+def correct_decisions(scored: Scored, thresholds: Floats) -> Bools:
+    """`(P,)`: whether each pair is decided rightly at its fold's threshold, of `(K,)`."""
+    found = np.arange(scored.pairs) < scored.compared
+    accepted = scored.similarity >= thresholds[scored.fold]
+    return np.asarray(found & (accepted == scored.genuine))
+
+
+def _cumulated(values: Weights) -> Weights:
+    """`(R, P + 1)`: sums of the first k values."""
+    out = np.zeros((len(values), values.shape[1] + 1), np.int32)
+    np.cumsum(values, axis=1, out=out[:, 1:])
     return out
 
 
-def _best_thresholds(similarity: Floats, genuine: Bools, weights: Weights) -> Floats:
-    """`(R,)`, from similarities in falling order."""
-    size = len(similarity)
+def _useful_cuts(scored: Scored) -> Ints:
+    """Numbers of leading pairs after which a best threshold can lie, whatever the weights.
+
+    It never pays to stop within a run of genuine pairs, nor after an impostor pair: only a cut
+    with a genuine pair just before it and an impostor pair just after it can be the best, and the
+    two ends. Equal similarities stand on one side together.
+    """
+    if not scored.compared:
+        return np.zeros(1, np.int64)
+    starts = np.concatenate(([0], scored.cuts[:-1]))
+    genuine = np.add.reduceat(scored.genuine[: scored.compared].astype(np.int64), starts)
+    impostor = np.diff(np.append(starts, scored.compared)) - genuine
+    useful = (genuine[:-1] > 0) & (impostor[1:] > 0)
+    return np.concatenate(([0], scored.cuts[:-1][useful], [scored.compared]))
+
+
+def _between(similarity: Floats, weights: Weights, cut: Ints, *, usable: Bools) -> Floats:
+    """`(R,)`: the threshold midway between what stands on both sides of each cut.
+
+    A pair of weight zero, or one that is not usable, is not there.
+    """
+    size, rows = len(similarity), np.arange(len(weights))
     if not size:
         return np.full(len(weights), 1.0)  # nothing was compared: nothing to tell, nothing to lose
-    gain = _cumulated(weights, genuine)
-    tied = np.flatnonzero(np.diff(similarity) == 0) + 1
-    gain[:, tied] = np.iinfo(np.int32).min  # no threshold stands between equal similarities
-    best = gain.argmax(axis=1)
-    # A pair of weight zero is not there: find the first one below the cut that is.
-    below = best.copy()
-    rows = np.arange(len(weights))
-    while True:
-        skip = (below < size) & (weights[rows, np.minimum(below, size - 1)] == 0)
-        if not skip.any():
-            break
-        below += skip
-    upper, lower = similarity[np.maximum(best - 1, 0)], similarity[np.minimum(below, size - 1)]
+    above, below = cut - 1, cut.copy()
+    for place, step in ((above, -1), (below, 1)):
+        walking = rows
+        while len(walking):
+            at = place[walking]
+            inside = (at >= 0) & (at < size)
+            walking, at = walking[inside], at[inside]
+            walking = walking[(weights[walking, at] == 0) | ~usable[at]]
+            place[walking] += step
+    upper, lower = similarity[np.maximum(above, 0)], similarity[np.minimum(below, size - 1)]
     middle: Floats = lower + (upper - lower) / 2
     middle = np.where(middle > lower, middle, upper)  # neighbouring floats have no middle
-    middle = np.where(best == 0, np.nextafter(lower, np.inf), middle)
-    middle[below == size] = upper[below == size]
-    return middle
+    middle = np.where(above < 0, np.nextafter(lower, np.inf), middle)
+    return np.where(below == size, upper, middle)

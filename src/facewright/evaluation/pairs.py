@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from facewright.files import values_digest
 OK = "ok"
 FAILURE = "failure"
 COLUMNS = ("fold", "label", "a", "b")
-CHUNK = 65_536  # pairs whose embeddings are gathered at a time: 2 × 128 MiB at 512 float32 values
+CHUNK = 256  # pairs whose embeddings are gathered at a time: 1 MiB at 512 float32 values, a cache
 NORM_TOLERANCE = 1e-3  # float32 normalization is good to 1e-6; beyond this something else happened
 
 Floats = npt.NDArray[np.float64]
@@ -36,19 +37,20 @@ def score_pairs(
         `ok`, or `failure` with a NaN similarity where one of the images has no embedding.
 
     Raises:
-        EvaluationError: a column is missing, there is no pair, an id is repeated, or an embedding
-            is not finite or not of length 1.
+        EvaluationError: a column is missing, there is no pair, a pair is repeated, an id is
+            repeated, or an embedding is not finite or not of length 1.
     """
     _check_columns(pairs, COLUMNS, what="pairs")
-    index = pd.Index(ids)
-    if len(index) != len(embeddings):
-        raise ValueError(f"{len(index)} ids for {len(embeddings)} embeddings")
-    if not index.is_unique:
-        repeated = index[index.duplicated()][0]
+    image, unique = _images(pairs)
+    if len(ids) != len(embeddings):
+        raise ValueError(f"{len(ids)} ids for {len(embeddings)} embeddings")
+    places = dict(zip(ids, range(len(ids)), strict=True))
+    if len(places) < len(ids):
+        repeated = next(name for row, name in enumerate(ids) if places[name] != row)
         raise EvaluationError(f"two embeddings for image {repeated!r}: embed each image once")
-    _check_embeddings(embeddings, index)
+    _check_embeddings(embeddings, ids)
 
-    first, second = (index.get_indexer(pd.Index(pairs[side])) for side in ("a", "b"))
+    first, second = np.array(list(map(places.get, unique, repeat(-1))))[image]
     found = (first >= 0) & (second >= 0)
     similarity = np.full(len(pairs), np.nan)
     rows = np.flatnonzero(found)
@@ -56,7 +58,7 @@ def score_pairs(
         part = rows[start : start + CHUNK]
         one, other = embeddings[first[part]], embeddings[second[part]]
         # float64 sums: the order in which a CPU adds float32 products would show in the digits.
-        similarity[part] = np.einsum("ne,ne->n", one, other, dtype=np.float64)
+        similarity[part] = np.vecdot(one, other, dtype=np.float64)
     scores = pairs[list(COLUMNS)].reset_index(drop=True)
     scores["similarity"] = np.clip(similarity, -1.0, 1.0)
     scores["status"] = np.where(found, OK, FAILURE)
@@ -79,13 +81,13 @@ def pairs_digest(pairs: pd.DataFrame, *, photos: Mapping[str, str]) -> str:
     return values_digest(rows)
 
 
-def _check_embeddings(embeddings: npt.NDArray[np.float32], index: "pd.Index[str]") -> None:
-    norms = np.sqrt(np.einsum("ne,ne->n", embeddings, embeddings, dtype=np.float64))
+def _check_embeddings(embeddings: npt.NDArray[np.float32], ids: Sequence[str]) -> None:
+    norms = np.sqrt(np.vecdot(embeddings, embeddings))
     wrong = np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))  # catches NaN as well
     if len(wrong):
         raise EvaluationError(
             f"{len(wrong)} of {len(norms)} embeddings are not of length 1, first that of "
-            f"{index[wrong[0]]!r} with {norms[wrong[0]]:.4g}: the recognizer is broken, or its "
+            f"{ids[wrong[0]]!r} with {norms[wrong[0]]:.4g}: the recognizer is broken, or its "
             "embeddings were not normalized"
         )
 
@@ -127,14 +129,9 @@ def checked(scores: pd.DataFrame) -> tuple[Scored, Ints]:
     if not np.isin(label, (0, 1)).all():
         raise EvaluationError("a label is neither 0 (impostor) nor 1 (genuine): check the pairs")
     genuine = label.astype(bool)
-    if genuine.all() or not genuine.any():
-        kind, other = ("genuine", "impostor") if genuine.all() else ("impostor", "genuine")
-        raise EvaluationError(
-            f"all {len(genuine)} pairs are {kind}: add {other} pairs, verification needs both"
-        )
-    status = scores["status"].to_numpy(dtype=object)
-    found = status == OK
-    if not (found | (status == FAILURE)).all():
+    refuse_one_class(genuine)
+    found = (scores["status"] == OK).to_numpy()
+    if not (found | (scores["status"] == FAILURE).to_numpy()).all():
         raise EvaluationError(f"a status is neither {OK} nor {FAILURE}: score the pairs again")
     similarity = scores["similarity"].to_numpy(dtype=np.float64)
     bad = np.flatnonzero(found & ~np.isfinite(similarity))
@@ -148,11 +145,11 @@ def checked(scores: pd.DataFrame) -> tuple[Scored, Ints]:
     order = np.argsort(-ranked, kind="stable")
     ranked, compared = ranked[order], int(found.sum())
     changes = np.flatnonzero(np.diff(ranked[:compared])) + 1
-    fold, names = pd.factorize(scores["fold"].to_numpy(dtype=object)[order], sort=True)
+    fold, names = pd.factorize(scores["fold"], sort=True)
     scored = Scored(
         similarity=ranked,
         genuine=genuine[order],
-        fold=fold.astype(np.int64),
+        fold=fold[order].astype(np.int64),
         fold_names=tuple(str(name) for name in names),
         compared=compared,
         cuts=np.append(changes, compared).astype(np.int64) if compared else np.empty(0, np.int64),
@@ -160,34 +157,66 @@ def checked(scores: pd.DataFrame) -> tuple[Scored, Ints]:
     return scored, order.astype(np.int64)
 
 
+def refuse_one_class(genuine: Bools) -> None:
+    """Raises:
+    EvaluationError: all pairs are genuine, or all are impostors.
+    """
+    if genuine.all() or not genuine.any():
+        kind, other = ("genuine", "impostor") if genuine.all() else ("impostor", "genuine")
+        raise EvaluationError(
+            f"all {len(genuine)} pairs are {kind}: add {other} pairs, verification needs both"
+        )
+
+
 def identity_codes(
-    scores: pd.DataFrame, rows: Ints, *, identities: Mapping[str, str]
+    scores: pd.DataFrame, *, identities: Mapping[str, str]
 ) -> tuple[Ints, Ints, int]:
-    """Dense identity indices of both sides of the pairs `rows`, and how many identities there are.
+    """Dense identity indices of both sides of each pair, and how many identities there are.
 
     Raises:
-        EvaluationError: an image has no identity, or a label contradicts the identities.
+        EvaluationError: an image has no identity, a label contradicts the identities, or a pair
+            is there twice.
     """
-    ids = np.concatenate([scores[side].to_numpy(dtype=object)[rows] for side in ("a", "b")])
-    # Pairs repeat images; look each image up once.
-    image, unique = pd.factorize(ids)
-    names = [identities.get(name) for name in unique]
+    image, unique = _images(scores)
+    names = list(map(identities.get, unique))
     if None in names:
         raise EvaluationError(
             f"image {unique[names.index(None)]!r} of a pair has no identity: "
             "check the manifest against the pairs"
         )
     person, people = pd.factorize(np.array(names, dtype=object))
-    first, second = person[image].reshape(2, -1).astype(np.int64)
-    wrong = np.flatnonzero((first == second) != scores["label"].to_numpy()[rows].astype(bool))
+    first, second = person[image].astype(np.int64)
+    wrong = np.flatnonzero((first == second) != scores["label"].to_numpy().astype(bool))
     if len(wrong):
-        pair = scores.iloc[int(rows[wrong].min())]
+        pair = scores.iloc[int(wrong[0])]
         kind = "genuine" if pair["label"] else "impostor"
         raise EvaluationError(
             f"the pair {pair['a']!r}, {pair['b']!r} is labelled {kind} but the manifest says "
             f"otherwise ({len(wrong)} such pairs): mend the pairs file"
         )
     return first, second, len(people)
+
+
+def _images(pairs: pd.DataFrame) -> tuple[Ints, npt.NDArray[np.object_]]:
+    """Index of the image on each side `(2, P)`, and the ids by index.
+
+    Raises:
+        EvaluationError: two rows hold the same two images, in either order: they would count as
+            two trials where there was one.
+    """
+    ids = np.concatenate([pairs[side].to_numpy(dtype=object) for side in ("a", "b")])
+    image, unique = pd.factorize(ids)
+    codes = image.reshape(2, -1).astype(np.int64)
+    key = codes.min(axis=0) * len(unique) + codes.max(axis=0)
+    ranked = np.sort(key)
+    again = np.flatnonzero(ranked[1:] == ranked[:-1])
+    if len(again):
+        a, b = divmod(int(ranked[again[0]]), len(unique))
+        raise EvaluationError(
+            f"the pair {unique[a]!r}, {unique[b]!r} is there twice ({len(again)} repeated pairs, "
+            "the order of the two images set aside): keep each once in the pairs file"
+        )
+    return codes, unique
 
 
 def _check_columns(frame: pd.DataFrame, columns: Sequence[str], *, what: str) -> None:

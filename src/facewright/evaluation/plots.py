@@ -1,131 +1,185 @@
-"""Two plots as inline SVG. Colours come from the page's CSS, so that they suit light and dark."""
+"""Plots of error rates over thresholds, and of similarities."""
 
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-LEFT, RIGHT, TOP, BOTTOM = 58, 26, 14, 46  # px around the axes
-SERIES = 8  # colours that the page defines; further lines start over, dashed
+from facewright.evaluation.svg import (
+    Axis,
+    Frame,
+    decade_below,
+    dot,
+    line,
+    path,
+    round_up,
+    series,
+    staircase,
+    text,
+)
+
+APART = 6  # px between the marks of recognizers at one place, less where they are many
+ASIDE = 24  # px that all of them may take
+BANDS = 4  # more of them would hide each other
 
 
-def roc_plot(curves: Mapping[str, pd.DataFrame], *, finest: float, supported: float) -> str:
-    """TAR over FAR on a logarithmic axis.
+def det_plot(
+    curves: Mapping[str, pd.DataFrame],
+    points: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    finest: float,
+    supported: float,
+    smallest: float,
+) -> str:
+    """FNMR over FMR, both logarithmic (ISO/IEC 19795-1 on DET curves), with what is reported.
 
     Args:
         curves: frames from `curves.roc`, by recognizer.
-        finest: left end of the axis, the FAR of one accepted impostor pair.
-        supported: the lowest FAR that is reported; to the left of it the plot is hatched.
+        points: for each recognizer, the figures to mark: `fmr`, `fnmr`, `low`, `high`, and `bound`
+            (the FMR is only known to be at most that).
+        finest: the FMR of one accepted impostor pair.
+        supported: the lowest FMR that is reported; to the left of it the plot is shaded.
+        smallest: the FNMR of one genuine pair.
     """
-    width, height = 720, 400
-    decades = max(1, int(np.ceil(-np.log10(finest) - 1e-9)))
-
-    def x(far: float) -> float:
-        place = 1 + np.log10(max(far, 10.0**-decades)) / decades
-        return float(LEFT + place * (width - LEFT - RIGHT))
-
-    def y(tar: float) -> float:
-        return TOP + (1 - tar) * (height - TOP - BOTTOM)
-
-    parts = [_open(width, height, "ROC: true accept rate over false accept rate")]
-    parts.append(
-        '<defs><pattern id="hatch" width="7" height="7" patternUnits="userSpaceOnUse" '
-        'patternTransform="rotate(45)"><line y2="7" class="hatch"/></pattern></defs>'
+    frame = Frame(
+        across=Axis(decade_below(finest), 1.0, logarithmic=True),
+        up=Axis(decade_below(smallest), 1.0, logarithmic=True),
+        width=460,
+        height=400,
     )
-    edge = x(min(supported, 1.0))
-    parts.append(
-        f'<rect x="{LEFT}" y="{TOP}" width="{edge - LEFT:.1f}" height="{height - TOP - BOTTOM}" '
-        'fill="url(#hatch)"><title>too few impostor pairs</title></rect>'
-    )
-    for tick in range(-decades, 1):
-        label = f"{100 * 10.0**tick:g} %"
-        parts.append(_vertical(x(10.0**tick), height, label))
-    for tick in range(0, 11, 2):
-        parts.append(_horizontal(y(tick / 10), width, f"{10 * tick} %"))
-    if edge - LEFT > 150:
-        parts.append(
-            f'<text x="{LEFT + 8}" y="{height - BOTTOM - 10}" class="aside">'
-            "too few impostor pairs to report</text>"
-        )
+    parts = [_unsupported(frame, supported), frame.grid("FMR", "FNMR")]
+    diagonal = max(supported, frame.up.low)
+    parts.append(line(frame.x(diagonal), frame.y(diagonal), frame.x(1.0), frame.y(1.0), "diagonal"))
     for number, (name, curve) in enumerate(curves.items()):
-        # A step: TAR holds until the next impostor pair is accepted.
-        points = [(x(curve["far"].iloc[0]), y(curve["tar"].iloc[0]))]
-        for far, tar in zip(curve["far"], curve["tar"], strict=True):
-            points += [(x(far), points[-1][1]), (x(far), y(tar))]
-        path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
-        dash = ' stroke-dasharray="6 4"' if number >= SERIES else ""
-        parts.append(
-            f'<path d="{path}" class="line s{number % SERIES}"{dash}>'
-            f"<title>{escape(name)}</title></path>"
-        )
-    parts.append(_axis_titles(width, height, "FAR", "TAR"))
-    return "".join(parts) + "</svg>"
+        rates = list(zip(curve["fmr"], curve["fnmr"], strict=True))
+        parts.append(path(staircase(frame.x, frame.y, rates), series(number, "line"), told=name))
+    for number, (name, marks) in enumerate(points.items()):
+        shift = (number - (len(points) - 1) / 2) * min(APART, ASIDE / len(points))
+        for mark in marks:
+            at, kind = frame.x(mark["fmr"]) + shift, "bound" if mark["bound"] else "dot"
+            ends = frame.y(mark["low"]), frame.y(mark["high"])
+            told = f"{name}: FNMR {mark['fnmr']:.4g} [{mark['low']:.4g}, {mark['high']:.4g}]"
+            parts.append(line(at, ends[0], at, ends[1], series(number, "whisker")))
+            parts.append(dot(at, frame.y(mark["fnmr"]), series(number, kind), told=told))
+    return frame.drawing("DET: FNMR over FMR, both logarithmic", parts)
 
 
-def histogram_plot(name: str, histogram: pd.DataFrame, *, threshold: float, tallest: float) -> str:
-    """Share of genuine and of impostor pairs per bin of similarity, with the threshold.
+def roc_plot(curves: Mapping[str, pd.DataFrame], *, finest: float, supported: float) -> str:
+    """1 - FNMR over FMR on a logarithmic axis; arguments as of `det_plot`."""
+    frame = Frame(
+        across=Axis(decade_below(finest), 1.0, logarithmic=True),
+        up=Axis(0.0, 1.0),
+        width=460,
+        height=400,
+    )
+    told = "too few impostor pairs to report"
+    parts = [frame.area(frame.across.low, supported, "unsupported", told=told)]
+    parts.append(frame.grid("FMR", "1 - FNMR"))
+    for number, (name, curve) in enumerate(curves.items()):
+        rates = list(zip(curve["fmr"], 1 - curve["fnmr"], strict=True))
+        parts.append(path(staircase(frame.x, frame.y, rates), series(number, "line"), told=name))
+    return frame.drawing("ROC: 1 - FNMR over FMR", parts)
+
+
+def _unsupported(frame: Frame, supported: float) -> str:
+    """Shade where too few impostor pairs decide, with a word where there is room for it."""
+    words = ("too few", "impostor pairs", "to report")
+    area = frame.area(frame.across.low, supported, "unsupported", told=" ".join(words))
+    middle = (frame.left + frame.x(supported)) / 2
+    if middle - frame.left < 44:
+        return area
+    lowest = frame.height - frame.bottom - 10
+    return area + "".join(
+        text(middle, lowest - 15 * (len(words) - 1 - n), word, anchor="middle", kind="aside")
+        for n, word in enumerate(words)
+    )
+
+
+def histogram_plot(
+    name: str,
+    histogram: pd.DataFrame,
+    *,
+    thresholds: Sequence[tuple[str, float]],
+    tallest: float,
+) -> str:
+    """Share of genuine and of impostor pairs per bin of similarity, with thresholds.
 
     Args:
         histogram: from `curves.score_histogram`.
-        tallest: top of the vertical axis, a share, the same for all recognizers.
+        thresholds: kind of line (a class of the page) and similarity.
+        tallest: a share, that of the highest bin of all recognizers.
     """
-    width, height = 350, 220
     low, high = histogram["low"].iloc[0], histogram["high"].iloc[-1]
-
-    def x(similarity: float) -> float:
-        return float(LEFT + (similarity - low) / (high - low) * (width - LEFT - RIGHT))
-
-    def y(part: float) -> float:
-        return TOP + (1 - part / tallest) * (height - TOP - BOTTOM)
-
-    parts = [_open(width, height, f"Similarities of {name}")]
-    step = 0.25 if high - low <= 1.5 else 0.5
-    for tick in np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step:
-        parts.append(_vertical(x(tick), height, f"{tick:g}"))
-    for part in (0.0, tallest / 2, tallest):
-        parts.append(_horizontal(y(part), width, f"{100 * part:g} %"))
+    frame = Frame(
+        across=Axis(float(low), float(high), share=False),
+        up=Axis(0.0, round_up(max(tallest, 0.02))),
+        width=320,
+        height=210,
+    )
+    parts = [frame.grid("similarity", "share of pairs")]
     for kind in ("impostor", "genuine"):
         shares = histogram[kind] / max(int(histogram[kind].sum()), 1)
-        path = f"M{x(low):.1f} {y(0):.1f}"
+        points = [(frame.x(low), frame.y(0.0))]
         for start, end, part in zip(histogram["low"], histogram["high"], shares, strict=True):
-            path += f"L{x(start):.1f} {y(part):.1f}L{x(end):.1f} {y(part):.1f}"
-        parts.append(f'<path d="{path}L{x(high):.1f} {y(0):.1f}Z" class="area {kind}"/>')
-    if low <= threshold <= high:
+            points += [(frame.x(start), frame.y(part)), (frame.x(end), frame.y(part))]
+        points.append((frame.x(high), frame.y(0.0)))
+        parts.append(path(points, f"area {kind}", end="Z", told=f"{kind} pairs"))
+    floor = frame.height - frame.bottom
+    for kind, threshold in thresholds:
+        if low <= threshold <= high:
+            at = frame.x(threshold)
+            parts.append(line(at, frame.top, at, floor, f"threshold {kind}"))
+    return frame.drawing(f"Similarities of {name}", parts)
+
+
+def reliability_plot(name: str, table: pd.DataFrame) -> str:
+    """Share of genuine pairs over the probability that was predicted, with 95 % intervals.
+
+    Args:
+        table: from `calibration.reliability`. A dot's area says how many pairs it stands for.
+    """
+    frame = Frame(across=Axis(0.0, 1.0), up=Axis(0.0, 1.0), width=320, height=290)
+    parts = [frame.grid("predicted probability", "share that is genuine")]
+    parts.append(line(frame.x(0.0), frame.y(0.0), frame.x(1.0), frame.y(1.0), "diagonal"))
+    largest = table["pairs"].max()
+    for row in table.to_dict("records"):
+        at = frame.x(row["predicted"])
         parts.append(
-            f'<line x1="{x(threshold):.1f}" x2="{x(threshold):.1f}" y1="{TOP}" '
-            f'y2="{height - BOTTOM}" class="threshold"><title>threshold {threshold:.3f}</title>'
-            "</line>"
+            line(at, frame.y(row["genuine_low"]), at, frame.y(row["genuine_high"]), "whisker s0")
         )
-    parts.append(_axis_titles(width, height, "similarity", "share of pairs"))
-    return "".join(parts) + "</svg>"
+        told = (
+            f"predicted {row['predicted']:.3f}, genuine {row['genuine']:.3f} "
+            f"[{row['genuine_low']:.3f}, {row['genuine_high']:.3f}], {row['pairs']:,} pairs"
+        )
+        radius = 2.5 + 5.5 * np.sqrt(row["pairs"] / largest)
+        parts.append(
+            dot(at, frame.y(row["genuine"]), "dot s0", radius=round(float(radius), 1), told=told)
+        )
+    return frame.drawing(f"Reliability of the probabilities of {name}", parts)
 
 
-def _open(width: int, height: int, label: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label, quote=True)}" '
-        'xmlns="http://www.w3.org/2000/svg">'
+def cmc_plot(curves: Mapping[str, pd.DataFrame]) -> str:
+    """Share of searches whose person is within the first R, over R; of up to BANDS with 95 % bands.
+
+    Args:
+        curves: frames from `identification.cmc`, by recognizer.
+    """
+    ranks = max(int(curve["rank"].max()) for curve in curves.values())
+    lowest = min(float(curve["low"].min()) for curve in curves.values())
+    frame = Frame(
+        across=Axis(1.0, max(ranks, 2), share=False),
+        up=Axis(min(np.floor(lowest * 10) / 10, 0.9), 1.0),
+        width=460,
+        height=320,
     )
-
-
-def _vertical(x: float, height: int, label: str) -> str:
-    return (
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}" class="grid"/>'
-        f'<text x="{x:.1f}" y="{height - BOTTOM + 17}" text-anchor="middle">{label}</text>'
-    )
-
-
-def _horizontal(y: float, width: int, label: str) -> str:
-    return (
-        f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
-        f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
-    )
-
-
-def _axis_titles(width: int, height: int, below: str, beside: str) -> str:
-    middle_x, middle_y = (LEFT + width - RIGHT) / 2, (TOP + height - BOTTOM) / 2
-    return (
-        f'<text x="{middle_x}" y="{height - 8}" text-anchor="middle" class="title">{below}</text>'
-        f'<text transform="translate(13 {middle_y}) rotate(-90)" text-anchor="middle" '
-        f'class="title">{beside}</text>'
-    )
+    parts = [frame.grid("rank", "found within that rank")]
+    for number, (name, curve) in enumerate(curves.items()):
+        across = [frame.x(rank) for rank in curve["rank"]]
+        if len(curves) <= BANDS:
+            upper = list(zip(across, map(frame.y, curve["high"]), strict=True))
+            lower = list(zip(across, map(frame.y, curve["low"]), strict=True))
+            parts.append(path(upper + lower[::-1], series(number, "band"), end="Z"))
+        points = list(zip(across, map(frame.y, curve["rate"]), strict=True))
+        parts.append(path(points, series(number, "line"), told=name))
+    return frame.drawing("CMC: searches that find their person, by rank", parts)

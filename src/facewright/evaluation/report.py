@@ -1,32 +1,43 @@
 """The evaluation as one HTML page that needs nothing else: no script, font or image from outside.
 
-It holds figures and curves only; no photo and no name of a person.
+It holds figures and curves; photographs only where the caller hands faces over, and never a name.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from facewright.errors import EvaluationError
-from facewright.evaluation.curves import MIN_FALSE_ACCEPTS, roc, score_histogram
-from facewright.evaluation.plots import SERIES, histogram_plot, roc_plot
-from facewright.evaluation.style import STYLE
-from facewright.evaluation.table import (
-    TAR,
-    far_targets,
-    number,
-    percent,
-    share,
-    table,
-    with_interval,
+from facewright.evaluation import markup as html
+from facewright.evaluation.assess import Answers
+from facewright.evaluation.faces import Faces
+from facewright.evaluation.limits import INTENDED, NOT_INTENDED, composition, limits
+from facewright.evaluation.parity import Parity
+from facewright.evaluation.report_forms import (
+    data_section,
+    engines_section,
+    faces_section,
+    parity_section,
 )
+from facewright.evaluation.report_people import identification, overlap, slices
+from facewright.evaluation.report_rates import (
+    curves,
+    probabilities,
+    rows_of,
+    similarities,
+    thresholds_section,
+    verification,
+)
+from facewright.evaluation.slices import ALL
+from facewright.evaluation.style import STYLE
+from facewright.evaluation.table import bound_text
+from facewright.evaluation.thresholds import Thresholds
 from facewright.files import storage_errors
 
-__all__ = ["table", "write_report"]
+# The browser itself holds the page to its word: no script, nothing from outside.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write_report(
@@ -34,180 +45,115 @@ def write_report(
     *,
     title: str,
     notice: str,
-    rows: Sequence[Mapping[str, Any]],
-    scores: Mapping[str, pd.DataFrame],
-    parity: Sequence[Mapping[str, Any]] = (),
+    answers: Mapping[str, Answers],
+    thresholds: Sequence[Thresholds] = (),
+    parity: Sequence[Parity] = (),
+    quantized: Sequence[Mapping[str, Any]] = (),
     engines: Sequence[Mapping[str, Any]] = (),
-    data: Mapping[str, Any] | None = None,
+    data: Mapping[str, Mapping[str, Any]] | None = None,
+    faces: Faces | None = None,
+    shown: str | None = None,
 ) -> None:
     """Write the page.
 
     Args:
         notice: what the figures do not say; it stands in a box above everything. Empty for none.
-        rows: as `table` takes them, one per recognizer, the first being the reference.
-        scores: frames from `score_pairs`, by the same names as in `rows`.
-        parity: one mapping per comparison of two forms of a recognizer, column title → value.
+        answers: by recognizer, of the same questions; the first one is the reference.
+        thresholds: of these recognizers.
+        parity: of forms with what they were made of.
+        quantized: what quantize measured, one mapping per ONNX recognizer, column title → value.
         engines: one mapping per engine, column title → value.
-        data: facts about the data, title → value.
+        data: cards by use ("Training", "Verification"), title → value.
+        faces: gives the crop of an image. With it the page shows photographs of the worst pairs;
+            the caller must be allowed to.
+        shown: the recognizer whose pairs those are; the first one if not given.
 
     Raises:
-        EvaluationError: there is no row, or a row has no scores.
+        EvaluationError: there is no recognizer, or `thresholds` or `shown` name another one.
         StorageError: `path` cannot be written.
     """
-    names = [str(row["recognizer"]) for row in rows]
-    lacking = [name for name in names if name not in scores]
-    if lacking or not names:
+    names = [one.recognizer for one in thresholds] + ([shown] if shown else [])
+    lacking = [name for name in names if name not in answers]
+    if lacking or not answers:
         what = f"recognizer {lacking[0]!r} has no scores" if lacking else "no recognizer was given"
         raise EvaluationError(f"{path}: {what}: evaluate again")
-    shown = {name: scores[name] for name in names}
-    box = f'<aside class="notice"><p>{escape(notice)}</p></aside>' if notice else ""
-    body = [
-        f"<header><h1>{escape(title)}</h1>{box}</header>",
-        _section("Verification", _main_table(rows) + _how_to_read(rows)),
-        _section("ROC", _roc(rows, shown)),
-        _section("Similarities", _histograms(rows, shown)),
+    shown = shown or next(iter(answers))
+    sections = [
+        _purpose(answers, data or {}, faces is not None),
+        verification(answers),
+        curves(answers),
+        similarities(answers),
+        thresholds_section(thresholds, answers) if thresholds else "",
+        probabilities(answers),
+        identification(answers),
+        slices(answers),
+        overlap(answers),
+        parity_section(parity, quantized),
+        engines_section(engines),
+        faces_section(shown, answers[shown], faces) if faces else "",
+        data_section(data or {}),
     ]
-    for heading, table_rows, text in (
-        ("Parity", parity, "The same crops through two forms of one recognizer."),
-        ("Engines", engines, "Compiled from the ONNX files, each for one kind of GPU."),
-    ):
-        if table_rows:
-            body.append(_section(heading, f"<p>{text}</p>" + _plain_table(table_rows)))
-    if data:
-        facts = "".join(
-            f"<div><dt>{escape(str(key))}</dt><dd>{escape(_cell(value))}</dd></div>"
-            for key, value in data.items()
-        )
-        body.append(_section("Data", f"<dl>{facts}</dl>"))
+    body = [_header(title, notice, sections), *filter(None, sections)]
+    # A number and its sign stay on one line.
+    content = re.sub(r"(?<=\d) %", "\u00a0%", chr(10).join(body))
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}</title>\n<style>\n{STYLE}</style>"
-        f"</head>\n<body><main>\n{chr(10).join(body)}\n</main></body></html>\n"
+        f"</head>\n<body>{_hatch()}<main>\n{content}\n</main></body></html>\n"
     )
     with storage_errors(path):
         path.write_text(page, encoding="utf-8")
 
 
-def _section(heading: str, content: str) -> str:
-    return f"<section><h2>{escape(heading)}</h2>\n{content}</section>"
-
-
-def _main_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    targets = far_targets(rows)
-    head = ["Recognizer", "Accuracy", *(f"TAR @ FAR {share(far)}" for far in targets)]
-    head += ["EER", "AUC", "Not found", "MB", "ms / face"]
-    lines = []
-    for row in rows:
-        cells = [_estimate(row, "accuracy")]
-        cells += [_estimate(row, TAR + far) for far in targets]
-        cells += [_estimate(row, "eer"), f"{row['auc']:.4f}", f"{row['failures']:.0f}"]
-        cells += [number(row.get("megabytes")), number(row.get("latency_ms"))]
-        lines.append((str(row["recognizer"]), cells))
-    return _table(head, lines)
-
-
-def _estimate(row: Mapping[str, Any], key: str) -> str:
-    if key not in row:
-        return "–"
-    value, interval = with_interval(row, key).split(" [")
-    return f"{value}<small>[{interval}</small>"
-
-
-def _how_to_read(rows: Sequence[Mapping[str, Any]]) -> str:
-    row = rows[0]
-    compared = int(row["impostor"] - row["failures_impostor"])
-    finest = MIN_FALSE_ACCEPTS / compared if compared else 1.0
-    folds = "each fold judged at the threshold that the other folds choose"
-    return (
-        '<p class="fine">'
-        f"{row['pairs']:,.0f} pairs ({row['genuine']:,.0f} genuine, {row['impostor']:,.0f} "
-        f"impostor) of {row['identities']:,.0f} identities. Accuracy is the mean over folds, "
-        f"{folds}; its standard error over folds is {percent(row['accuracy_se'])} points for "
-        f"{escape(str(row['recognizer']))}. "
-        "Brackets hold 95 % intervals from a bootstrap over identities. Not found: pairs in which "
-        "a face was not detected; they are errors in the accuracy at any threshold, and genuine "
-        "ones are rejected in the TAR. FAR is taken over the impostor pairs in which both faces "
-        f"were found. {compared:,} such pairs support a FAR down to {100 * finest:.2g} % "
-        f"({MIN_FALSE_ACCEPTS} false accepts expected); TAR at a smaller FAR is left out. At a "
-        "threshold that accepts none of them, all that can be said is "
-        f"FAR ≤ {100 * row['far_bound']:.2g} % at 95 % confidence, were the pairs independent. "
-        "ms / face is the median for one aligned crop on one thread, embedded as for these figures "
-        "(with its mirror image where that is averaged in); detection comes on top.</p>"
-    )
-
-
-def _roc(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, pd.DataFrame]) -> str:
-    compared = max(1.0, max(row["impostor"] - row["failures_impostor"] for row in rows))
-    curves = {name: roc(frame) for name, frame in scores.items()}
-    plot = roc_plot(curves, finest=1 / compared, supported=MIN_FALSE_ACCEPTS / compared)
-    legend = "".join(
-        f'<li><i class="key s{i % SERIES}"></i>{escape(name)}</li>' for i, name in enumerate(curves)
-    )
-    return f'<figure>{plot}</figure><ul class="legend">{legend}</ul>'
-
-
-def _histograms(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, pd.DataFrame]) -> str:
-    values = pd.concat([frame["similarity"] for frame in scores.values()]).dropna()
-    # Whole quarters, so that the ticks are round; wide enough for all recognizers.
-    low = float(np.floor(4 * values.min()) / 4) if len(values) else -1.0
-    high = max(float(np.ceil(4 * values.max()) / 4) if len(values) else 1.0, low + 0.25)
-    counted = {name: score_histogram(frame, low=low, high=high) for name, frame in scores.items()}
-    tallest = max(
-        float(frame[kind].max() / max(int(frame[kind].sum()), 1))
-        for frame in counted.values()
-        for kind in ("genuine", "impostor")
-    )
-    figures = "".join(
-        f"<figure><figcaption>{escape(str(row['recognizer']))}</figcaption>"
-        + histogram_plot(
-            str(row["recognizer"]),
-            counted[str(row["recognizer"])],
-            threshold=row["threshold_accuracy"],
-            tallest=max(np.ceil(50 * tallest), 1) / 50,  # whole, even per cent
-        )
-        + "</figure>"
-        for row in rows
-    )
-    legend = (
-        '<ul class="legend"><li><i class="key genuine"></i>genuine</li>'
-        '<li><i class="key impostor"></i>impostor</li>'
-        '<li><i class="key threshold"></i>mean threshold of the folds</li></ul>'
-    )
-    return f'<div class="panels">{figures}</div>{legend}'
-
-
-def _plain_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [
-        (_cell(row.get(head[0])), [escape(_cell(row.get(key))) for key in head[1:]]) for row in rows
+def _purpose(
+    answers: Mapping[str, Answers], data: Mapping[str, Mapping[str, Any]], faces: bool
+) -> str:
+    row = rows_of(answers)[0]
+    columns = [
+        str(name)
+        for answer in answers.values()
+        if len(answer.slices)
+        for name in answer.slices["column"].unique()
+        if name != ALL
     ]
-    return _table(head, lines)
-
-
-def _table(head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """`lines` are a name, which is escaped here, and cells that are HTML already."""
-    titles = "".join(f'<th scope="col">{escape(str(title))}</th>' for title in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in cells)
-        + "</tr>"
-        for name, cells in lines
+    what = html.paragraph(
+        f"How well {html.listed(list(answers))} tell whether two photographs show one person, "
+        f"measured on {row['genuine']:,.0f} genuine and {row['impostor']:,.0f} impostor pairs. "
+        "Every figure is computed from the scores that lie beside this page, and can be computed "
+        "again; those that chance can move have a 95 % interval in brackets."
     )
+    says = [
+        INTENDED,
+        NOT_INTENDED,
+        composition(row, list(dict.fromkeys(columns))),
+        "The figures hold for people and photographs like these.",
+        f"Errors rarer than the pairs can show are not reported. {bound_text(row)}.",
+        *limits(data),
+    ]
+    if not faces:
+        says.append("This page holds no photograph and no name of a person.")
+    return html.section("Purpose and limits", what, html.bullets(says))
+
+
+def _header(title: str, notice: str, sections: Sequence[str]) -> str:
+    box = f'<aside class="notice"><p>{escape(notice)}</p></aside>' if notice else ""
+    headings = [
+        found.groups()
+        for part in sections
+        if (found := re.match(r'<section id="([^"]+)"><h2>(.*?)</h2>', part))
+    ]
+    links = "".join(f'<a href="#{name}">{words}</a>' for name, words in headings)
+    return f'<header><h1>{escape(title)}</h1>{box}<nav aria-label="Sections">{links}</nav></header>'
+
+
+def _hatch() -> str:
+    """The pattern of shaded areas; one for all plots, so that its name is there once."""
     return (
-        f'<div class="wide"><table><thead><tr>{titles}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        '<svg class="patterns" aria-hidden="true" xmlns="http://www.w3.org/2000/svg"><defs>'
+        '<pattern id="hatch" width="7" height="7" patternUnits="userSpaceOnUse" '
+        'patternTransform="rotate(45)"><rect width="7" height="7" class="shade"/>'
+        '<line y2="7" class="hatch"/></pattern></defs></svg>'
     )
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.7g}"
-    if isinstance(value, (int, np.integer)):
-        return f"{value:,}"
-    return str(value)

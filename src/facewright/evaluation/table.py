@@ -1,27 +1,37 @@
 """The figures of several recognizers as text: one line each, for a terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDEST_NAME = 22
-TAR = "tar_at_far_"
+FNMR = "fnmr_at_fmr_"
 
 
-def finest_far(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The smallest FAR target that every row reports, as it stands in its key; None for none."""
-    reported = [{key[len(TAR) :] for key in row if _is_tar(key)} for row in rows]
+def finest_fmr(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The smallest FMR target that every row reports, as it stands in its key; None for none."""
+    reported = [{key[len(FNMR) :] for key in row if _is_fnmr(key)} for row in rows]
     common = set.intersection(*reported) if reported else set()
     return min(common, key=float) if common else None
 
 
-def far_targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The FAR targets that any row reports, falling."""
-    found = {key[len(TAR) :] for row in rows for key in row if _is_tar(key)}
+def fmr_targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The FMR targets that any row reports, falling."""
+    found = {key[len(FNMR) :] for row in rows for key in row if _is_fnmr(key)}
     return sorted(found, key=float, reverse=True)
 
 
-def _is_tar(key: str) -> bool:
-    return key.startswith(TAR) and not key.endswith(("_low", "_high"))
+def _is_fnmr(key: str) -> bool:
+    """Not an end of an interval, the bound, or a figure of a part of the pairs."""
+    return key.startswith(FNMR) and is_number(key[len(FNMR) :])
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -31,16 +41,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         rows: one per recognizer: `recognizer` (its name), the figures of `verification_metrics`,
             and where they are known `megabytes` (10⁶ bytes) and `latency_ms`.
     """
-    far = finest_far(rows)
+    fmr = finest_fmr(rows)
     header = ["recognizer", "accuracy [95 %]"]
-    header += [f"TAR @ FAR {share(far)} [95 %]"] if far else []
+    header += [f"FNMR @ FMR {share(fmr)} [95 %]"] if fmr else []
     header += ["EER", "not found", "MB", "ms/face"]
     lines = [header]
     for row in rows:
         name = str(row["recognizer"])
         line = [name if len(name) <= WIDEST_NAME else name[: WIDEST_NAME - 1] + "…"]
-        line.append(with_interval(row, "accuracy"))
-        line += [with_interval(row, TAR + far)] if far else []
+        line.append(with_interval(row, "accuracy") if "accuracy" in row else "–")
+        line += [with_interval(row, FNMR + fmr)] if fmr else []
         line += [percent(row["eer"]) + " %", f"{row['failures']:.0f}"]
         line += [number(row.get("megabytes")), number(row.get("latency_ms"))]
         lines.append(line)
@@ -63,6 +73,7 @@ def with_interval(row: Mapping[str, Any], key: str) -> str:
 
 def percent(value: float) -> str:
     """A share as per cent with one decimal, two where less would round an error away."""
+    value = round(value, 12)  # the ends of an interval may be nearly 0 or 1
     text = f"{100 * value:.1f}"
     return text if value in (0, 1) or text not in ("0.0", "100.0") else f"{100 * value:.2f}"
 
@@ -77,3 +88,33 @@ def number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def estimate(row: Mapping[str, Any], key: str) -> tuple[str, str]:
+    """A share and its 95 % interval, `93.1 %` and `[91.8, 94.3]`; empty where there is none."""
+    if key not in row:
+        return "–", ""
+    if f"{key}_low" not in row:
+        return f"{percent(row[key])} %", ""
+    low, high = percent(row[f"{key}_low"]), percent(row[f"{key}_high"])
+    return f"{percent(row[key])} %", f"[{low}, {high}]"
+
+
+def threshold_with_interval(value: float, low: float, high: float) -> tuple[str, str]:
+    """`0.3127` and `[0.3002, 0.3251]`"""
+    return f"{value:.4f}", f"[{low:.4f}, {high:.4f}]"
+
+
+def upward(share: float) -> str:
+    """Two digits, rounded up, since it is a bound: 0.0019952 as `2e-3`."""
+    power = math.floor(math.log10(share))
+    digits = math.ceil(share / 10.0 ** (power - 1) - 1e-9) / 10
+    if digits >= 10:
+        digits, power = digits / 10, power + 1
+    return f"{digits * 10.0**power:.2g}" if power > -3 else f"{digits:g}e{power}"
+
+
+def bound_text(row: Mapping[str, Any]) -> str:
+    """What can be said of the FMR at a threshold that accepts no impostor pair."""
+    impostors = row["impostor"] - row["failures_impostor"]
+    return f"FMR ≤ {upward(row['fmr_bound'])} at 95 %: {impostors:,.0f} impostors, none accepted"

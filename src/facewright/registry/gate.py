@@ -1,21 +1,30 @@
-"""The gate: from metrics and a policy to a decision that can be checked line by line.
+"""The gate: from evidence and a policy to a decision that can be checked line by line.
 
-Two rules choose what is served, INT8 or FP32; the others say whether that may become champion. A
-number that is missing is an error, and one that is NaN passes no rule: neither ever promotes.
+Each rule says `pass`, `fail` or `unclear`, with the numbers that it compared. One that fails holds
+the recognizer back; if none fails but one is unclear, the evidence is insufficient; else it may
+become champion. What is missing or no number never passes.
+
+Some rules choose what is served, a compressed form or FP32; the others judge what was chosen.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from facewright.errors import RegistryError
+from facewright.evaluation.comparison import Comparison, Difference
 from facewright.files import write_json
 
-FP32 = "student"
-INT8 = "student-int8"
+PROMOTE, HOLD, INSUFFICIENT = "promote", "hold", "insufficient evidence"
+PASS, FAIL, UNCLEAR = "pass", "fail", "unclear"
+REFERENCE = "student"  # what compressed forms are compared with, and what is served without one
 ROUNDING = 1e-9  # 0.92 - 0.91 is a little more than 0.01: a margin met exactly counts as met
+RESULTS = {"better": PASS, "not_worse": PASS, "worse": FAIL, "unclear": UNCLEAR}
 
 
 @dataclass(frozen=True)
@@ -24,25 +33,42 @@ class Rule:
 
     name: str
     chooses: str  # "serve": which recognizer is served; "outcome": whether it may be promoted
-    passed: bool
+    result: str  # pass, fail, unclear
     evidence: str  # one line with the numbers compared
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The registered version that serves now, with the metrics it was registered with."""
+    """The registered version that serves now, and how it did when it was registered."""
 
     version: int
     serve: str  # the recognizer that is served of it
-    metrics: Mapping[str, float]
-    pairs_digest: str  # of the verification pairs that gave the metrics
+    served_digest: str  # sha256 of its weights
+    pairs_digest: str  # of the verification pairs that it was scored on
+    scores: pd.DataFrame | None = None  # of what it serves; None where none were kept
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a decision rests on, of the recognizer that asks to be champion."""
+
+    metrics: Mapping[str, float]  # flat, of evaluate: `student.accuracy`, `student-int8.cosine` …
+    pairs_digest: str
+    weights: Mapping[str, str]  # sha256 of the weights of each form
+    forms: Sequence[str]  # compressed forms that may be served, the one to prefer first
+    parity: Mapping[str, Comparison]  # each of them against REFERENCE on the same pairs
+    collected: Mapping[str, str] = field(default_factory=dict)  # per dataset, a day or ""
+    licences: Mapping[str, str] = field(default_factory=dict)  # per dataset, as its card says
+    champion: Champion | None = None
+    against: Mapping[str, Comparison] = field(default_factory=dict)
+    """Per form, its comparison with the champion; empty where the pairs are others."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`promote` or `hold`, and why."""
+    """What may happen with a recognizer, and why."""
 
-    outcome: str
+    outcome: str  # promote, hold, insufficient evidence
     serve: str
     champion: int | None  # the version it was compared with
     pairs_digest: str
@@ -50,51 +76,48 @@ class Decision:
 
     @property
     def reason(self) -> str:
-        """One line: the rules that hold it back, or that all passed."""
-        failed = [rule for rule in self.rules if rule.chooses == "outcome" and not rule.passed]
-        return "; ".join(f"{rule.name}: {rule.evidence}" for rule in failed) or "all rules passed"
+        """One line: the rules that stand in the way, or that all passed."""
+        judged = [rule for rule in self.rules if rule.chooses == "outcome"]
+        result = FAIL if self.outcome == HOLD else UNCLEAR
+        blocking = [rule for rule in judged if rule.result == result]
+        return "; ".join(f"{rule.name}: {rule.evidence}" for rule in blocking) or "all rules passed"
 
     def values(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
 
-def decide(
-    metrics: Mapping[str, float],
-    *,
-    pairs_digest: str,
-    policy: Mapping[str, Any],
-    champion: Champion | None,
-) -> Decision:
+def decide(evidence: Evidence, *, policy: Mapping[str, Any], today: date) -> Decision:
     """Decide which recognizer is served and whether it may become champion.
 
-    `metrics` holds `student.accuracy`, `student.latency_ms` and the same of `student-int8`:
-    ten-fold verification accuracy (share of pairs) and milliseconds per crop. `policy` holds the
-    keys of `mlflow/promotion.yaml`.
+    Args:
+        policy: the keys of `mlflow/promotion.yaml`, which explains them.
+        today: against which the age of the data is reckoned.
 
     Raises:
-        RegistryError: a metric that a rule needs is missing.
+        RegistryError: the policy asks for a figure that evaluate does not measure.
     """
-    choosing = [
-        _int8_accuracy(metrics, margin=policy["max_int8_accuracy_drop"]),
-        _int8_speed(metrics, least=policy["min_int8_speedup"]),
-    ]
-    serve = INT8 if all(rule.passed for rule in choosing) else FP32
+    choosing: list[Rule] = []
+    serve = REFERENCE
+    for form in evidence.forms:
+        rules = _parity(evidence, form, policy["parity"])
+        choosing += rules
+        if all(rule.result == PASS for rule in rules):
+            serve = form
+            break
     judging = [
-        _floor(metrics, serve, least=policy["min_accuracy"]),
-        _against_champion(
-            metrics,
-            serve,
-            champion,
-            pairs_digest=pairs_digest,
-            margin=policy["max_accuracy_drop_from_champion"],
-        ),
+        *_limits(evidence.metrics, serve, policy["at_least"], least=True),
+        *_limits(evidence.metrics, serve, policy["at_most"], least=False),
+        _against_champion(evidence, serve, policy["champion"]),
+        *_slices(evidence, serve, policy["slices"]),
+        *_data(evidence, policy["data"], today=today),
     ]
+    results = {rule.result for rule in judging}
     return Decision(
-        outcome="promote" if all(rule.passed for rule in judging) else "hold",
+        outcome=HOLD if FAIL in results else INSUFFICIENT if UNCLEAR in results else PROMOTE,
         serve=serve,
-        champion=champion.version if champion else None,
-        pairs_digest=pairs_digest,
+        champion=evidence.champion.version if evidence.champion else None,
+        pairs_digest=evidence.pairs_digest,
         rules=(*choosing, *judging),
     )
 
@@ -118,73 +141,155 @@ def read_decision(path: Path) -> Decision:
         raise RegistryError(f"{path} is missing: run the gate first") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RegistryError(f"{path} holds no decision: run the gate again") from error
-    if decision.outcome not in ("promote", "hold"):
-        raise RegistryError(f"{path}: outcome {decision.outcome!r} is neither promote nor hold")
+    outcomes = (PROMOTE, HOLD, INSUFFICIENT)
+    if decision.outcome not in outcomes:
+        raise RegistryError(
+            f"{path}: outcome {decision.outcome!r} is none of {', '.join(outcomes)}"
+        )
     return decision
 
 
-def _int8_accuracy(metrics: Mapping[str, float], *, margin: float) -> Rule:
-    fp32, int8 = _metric(metrics, f"{FP32}.accuracy"), _metric(metrics, f"{INT8}.accuracy")
-    drop = fp32 - int8
-    evidence = (
-        f"INT8 {int8:.4f}, FP32 {fp32:.4f}: drop {drop:.4f}, at most {margin:.4f} for INT8 to serve"
-    )
-    return Rule("int8_accuracy", "serve", drop <= margin + ROUNDING, evidence)
+def _parity(evidence: Evidence, form: str, limits: Mapping[str, float | None]) -> list[Rule]:
+    """Whether a compressed form does what REFERENCE does, and is worth it."""
+    metrics, compared = evidence.metrics, evidence.parity.get(form)
+    rules = []
 
+    def rule(name: str, passed: bool, text: str) -> None:
+        rules.append(Rule(f"{form} {name}", "serve", PASS if passed else FAIL, text))
 
-def _int8_speed(metrics: Mapping[str, float], *, least: float) -> Rule:
-    fp32, int8 = _metric(metrics, f"{FP32}.latency_ms"), _metric(metrics, f"{INT8}.latency_ms")
-    # Compared as a product: no division by a latency that was rounded to zero.
-    passed = fp32 >= least * int8 - ROUNDING
-    evidence = (
-        f"INT8 {int8:.3f} ms, FP32 {fp32:.3f} ms: "
-        f"INT8 must be at least {least:.2f} times as fast to serve"
-    )
-    return Rule("int8_speed", "serve", passed, evidence)
-
-
-def _floor(metrics: Mapping[str, float], serve: str, *, least: float) -> Rule:
-    accuracy = _metric(metrics, f"{serve}.accuracy")
-    evidence = f"{serve} {accuracy:.4f}{_interval(metrics, serve)}, at least {least:.4f}"
-    return Rule("min_accuracy", "outcome", accuracy >= least - ROUNDING, evidence)
-
-
-def _against_champion(
-    metrics: Mapping[str, float],
-    serve: str,
-    champion: Champion | None,
-    *,
-    pairs_digest: str,
-    margin: float,
-) -> Rule:
-    if champion is None:
-        return Rule("champion", "outcome", True, "there is no champion yet")
-    theirs = f"champion version {champion.version}"
-    if champion.pairs_digest != pairs_digest:
-        evidence = (
-            f"{theirs} was evaluated on other pairs ({champion.pairs_digest[:12] or 'unknown'}, "
-            f"now {pairs_digest[:12]}): register under another `model` in the policy to begin anew"
+    if (least := limits["min_cosine"]) is not None:
+        cosine = _metric(metrics, f"{form}.cosine")
+        text = f"{cosine:.4f} to {REFERENCE} in the mean, at least {least:g}"
+        rule("cosine", cosine >= least - ROUNDING, text)
+    if (most := limits["max_threshold_shift"]) is not None:
+        shift = _metric(metrics, f"{form}.threshold_shift")
+        text = f"threshold moves by {shift:.4f}, at most {most:g}"
+        rule("threshold_shift", shift <= most + ROUNDING, text)
+    for figure, key in (("accuracy", "max_accuracy_drop"), ("fnmr", "max_fnmr_rise")):
+        if (most := limits[key]) is None:
+            continue
+        difference: Difference | None = getattr(compared, figure) if compared else None
+        if difference is None:
+            rule(figure, False, f"no comparison of {figure} with {REFERENCE}: too few pairs")
+            continue
+        text = (
+            f"loses {-difference.gain:.4f} of {figure} against {REFERENCE}, at most "
+            f"{-difference.lower:.4f} at {1 - compared.level:.0%}; allowed {most:g}"  # type: ignore[union-attr]
         )
-        return Rule("champion", "outcome", False, evidence)
-    key = f"{champion.serve}.accuracy"
-    if key not in champion.metrics:
-        return Rule("champion", "outcome", False, f"{theirs} has no metric {key}")
-    mine, best = _metric(metrics, f"{serve}.accuracy"), champion.metrics[key]
-    drop = best - mine
-    evidence = (
-        f"{serve} {mine:.4f}, {theirs} ({champion.serve}) {best:.4f}: "
-        f"drop {drop:.4f}, at most {margin:.4f}"
+        rule(figure, -difference.lower <= most + ROUNDING, text)
+    if (least := limits["min_speedup"]) is not None:
+        slow, fast = (_metric(metrics, f"{name}.latency_ms") for name in (REFERENCE, form))
+        # Compared as a product: no division by a latency that was rounded to zero.
+        text = f"{fast:.3f} ms, {REFERENCE} {slow:.3f} ms: at least {least:g} times as fast"
+        rule("speed", slow >= least * fast - ROUNDING, text)
+    return rules
+
+
+def _limits(
+    metrics: Mapping[str, float], serve: str, limits: Mapping[str, float], *, least: bool
+) -> list[Rule]:
+    """Each figure of what is served against a limit that its whole 95 % interval must keep."""
+    rules = []
+    for figure, limit in limits.items():
+        value = _metric(metrics, f"{serve}.{figure}")
+        low, high = (metrics.get(f"{serve}.{figure}_{end}", value) for end in ("low", "high"))
+        sure = low >= limit - ROUNDING if least else high <= limit + ROUNDING
+        lost = high < limit - ROUNDING if least else low > limit + ROUNDING
+        interval = f" [{low:.4f}, {high:.4f}]" if (low, high) != (value, value) else ""
+        evidence = f"{serve} {value:.4f}{interval}, {'at least' if least else 'at most'} {limit:g}"
+        rules.append(Rule(figure, "outcome", _result(sure, lost or value != value), evidence))
+    return rules
+
+
+def _against_champion(evidence: Evidence, serve: str, policy: Mapping[str, Any]) -> Rule:
+    champion = evidence.champion
+    if champion is None:
+        return Rule("champion", "outcome", PASS, "there is no champion yet")
+    theirs = f"champion version {champion.version}"
+    if champion.served_digest and champion.served_digest == evidence.weights.get(serve):
+        return Rule("champion", "outcome", PASS, f"these are the weights of {theirs}")
+    if champion.pairs_digest != evidence.pairs_digest:
+        text = (
+            f"{theirs} was evaluated on other pairs ({champion.pairs_digest[:12] or 'unknown'}, "
+            f"now {evidence.pairs_digest[:12]}): register under another `model` in the policy to "
+            "begin anew"
+        )
+        return Rule("champion", "outcome", FAIL, text)
+    figure, compared = policy["figure"], evidence.against.get(serve)
+    difference: Difference | None = getattr(compared, figure) if compared else None
+    if compared is None or difference is None:
+        text = f"{figure} cannot be compared with {theirs}: no scores, or too few pairs"
+        return Rule("champion", "outcome", UNCLEAR, text)
+    asked = f"not worse by more than {policy['margin']:g}" if policy["margin"] else "better"
+    text = (
+        f"{figure} of {serve} {difference.challenger:.4f}, {theirs} ({champion.serve}) "
+        f"{difference.champion:.4f}: gain {difference.gain:+.4f} [{difference.low:+.4f}, "
+        f"{difference.high:+.4f}], {difference.won} pairs won, {difference.lost} lost "
+        f"(McNemar p {difference.mcnemar_p:.3f}); must be {asked} at {1 - policy['level']:.0%}"
     )
-    return Rule("champion", "outcome", drop <= margin + ROUNDING, evidence)
+    return Rule("champion", "outcome", RESULTS.get(difference.verdict, FAIL), text)
+
+
+def _slices(evidence: Evidence, serve: str, limits: Mapping[str, float | None]) -> list[Rule]:
+    rules = []
+    for rate in ("fnmr", "fmr"):
+        if (most := limits[f"max_{rate}_ratio"]) is None:
+            continue
+        start = f"{serve}.{rate}_ratio_"
+        found = {
+            key.removeprefix(start): ratio
+            for key, ratio in evidence.metrics.items()
+            if key.startswith(start)
+        }
+        name = f"{rate} ratio of slices"
+        if not found:
+            text = "no slices, or too few errors in them to tell"
+            rules.append(Rule(name, "outcome", UNCLEAR, text))
+            continue
+        column, ratio = max(found.items(), key=lambda item: item[1])
+        text = f"{ratio:.2f} between slices of {column}, at most {most:g}"
+        rules.append(Rule(name, "outcome", PASS if ratio <= most + ROUNDING else FAIL, text))
+    return rules
+
+
+def _data(evidence: Evidence, policy: Mapping[str, Any], *, today: date) -> list[Rule]:
+    rules = []
+    if (most := policy["max_age_days"]) is not None:
+        ages: dict[str, int | None] = {
+            name: (today - date.fromisoformat(day)).days if day else None
+            for name, day in evidence.collected.items()
+        }
+        old = [name for name, age in ages.items() if age is not None and age > most]
+        unknown = [name for name, age in ages.items() if age is None]
+        text = ", ".join(
+            f"{name} {'of unknown age' if age is None else f'{age} days old'}"
+            for name, age in ages.items()
+        )
+        result = _result(not (old or unknown or not ages), bool(old))
+        rules.append(Rule("data age", "outcome", result, f"{text}; at most {most} days"))
+    if (accepted := policy["licences"]) is not None:
+        others = {
+            name: text
+            for name, text in evidence.licences.items()
+            if not set(text.split("; ")) <= set(accepted)  # as the cards of several are joined
+        }
+        text = ", ".join(f"{name}: {licence or 'none stated'}" for name, licence in others.items())
+        passed = bool(evidence.licences) and not others
+        told = "all are accepted" if passed else f"not accepted: {text or 'no dataset is known'}"
+        rules.append(Rule("data licence", "outcome", PASS if passed else FAIL, told))
+    return rules
+
+
+def _result(sure: bool, lost: bool) -> str:
+    return PASS if sure else FAIL if lost else UNCLEAR
 
 
 def _metric(metrics: Mapping[str, float], key: str) -> float:
-    try:
+    if key in metrics:
         return float(metrics[key])
-    except KeyError as error:
-        raise RegistryError(f"the metrics lack {key!r}: run evaluate again") from error
-
-
-def _interval(metrics: Mapping[str, float], serve: str) -> str:
-    low, high = (metrics.get(f"{serve}.accuracy_{side}") for side in ("low", "high"))
-    return "" if low is None or high is None else f" [{low:.4f}, {high:.4f}]"
+    form = key.partition(".")[0] + "."
+    there = sorted(name.removeprefix(form) for name in metrics if name.startswith(form))
+    known = ", ".join(name for name in there if not name.endswith(("_low", "_high")))
+    raise RegistryError(
+        f"the policy asks for {key!r}, which evaluate did not measure: it has {known or 'nothing'}"
+    )

@@ -12,6 +12,7 @@ from facewright.errors import RegistryError
 from facewright.files import values_digest
 
 UNKNOWN = "unknown"
+OUTSIDE = (":!dvc.lock", ":!mlflow/ledger-keys")  # what changes nothing in what is made
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Lineage:
     """Where a version comes from; a part that cannot be told is `unknown`."""
 
     data_md5: str  # DVC's hash of data/, as in data.dvc
-    git_commit: str  # 40 hex digits; then `-dirty` if a file but dvc.lock is changed or new
+    git_commit: str  # 40 hex digits; then `-dirty` if a file but OUTSIDE is changed or new
     params_digest: str  # sha256 of params.yaml and the promotion policy, comments left out
 
     def tags(self) -> dict[str, str]:
@@ -62,11 +63,7 @@ def _git_commit(root: Path) -> str:
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return UNKNOWN
-    return (
-        f"{commit}-dirty"
-        if _git(root, "status", "--porcelain", "--", ".", ":!dvc.lock")
-        else commit
-    )
+    return f"{commit}-dirty" if _git(root, "status", "--porcelain", "--", ".", *OUTSIDE) else commit
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from facewright.datasets.form import RESERVED, DatasetWriter, find_datasets, joined_card
+from facewright.datasets.card import joined_card
+from facewright.datasets.form import RESERVED, DatasetWriter, find_datasets
 from facewright.detection import load_detector
 from facewright.errors import DatasetError
 from facewright.files import whole_directory, write_json

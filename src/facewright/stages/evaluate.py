@@ -1,102 +1,110 @@
-"""evaluate: the same pairs through teacher, student, INT8, and the engines that run here."""
+"""evaluate: the same faces through teacher, student, INT8, and the engines that run here."""
 
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from facewright.datasets.crops import Crops
-from facewright.datasets.form import PAIRS, open_dataset
-from facewright.engines import Recognizer, engine_status, latency, load_recognizer
-from facewright.evaluation import pairs_digest, roc, score_pairs, verification_metrics
+from facewright.datasets.form import open_dataset
+from facewright.datasets.names import named_among
+from facewright.engines import embed_all, engine_status, latency, load_recognizer
+from facewright.evaluation import pairs_digest
+from facewright.evaluation.assess import Answers, Questions, assess
+from facewright.evaluation.parity import compare_forms
+from facewright.evaluation.record import data_facts, write_record
 from facewright.evaluation.report import write_report
+from facewright.evaluation.thresholds import thresholds_of, write_thresholds
 from facewright.files import whole_directory, write_json
 from facewright.params import Evaluate
-from facewright.progress import progress, say
+from facewright.progress import say
 from facewright.stages.metrics import parity_rows, read_metrics
 from facewright.workers import usable_cores
 
 SEED = 0  # of the bootstrap: the same scores give the same intervals
-BATCH = 128  # crops per call
-SAMPLE_NOTICE = (
-    "These figures come from rendered people. They say that the pipeline works, and nothing about "
-    "how well real people are recognized."
-)
+STUDENT = "student"
+REFERENCE = {STUDENT: "teacher"}  # what a form is compared with; all others with the student
+OWN = {"runtime", "flip", "latency_calls", "show_faces"}  # parameters that are no question
 
 
 def run(
     *, align: Path, train: Path, quantize: Path, compile: Path, output: Path, params: Evaluate
 ) -> None:
-    """Write `scores.parquet`, `roc.csv`, `metrics.json`, `evaluation.json`, `report.html`."""
+    """Write what `evaluation.record` says, `thresholds.json`, `metrics.json`, `report.html`."""
     crops = Crops(align / "verify")
-    dataset = open_dataset(align / "verify")
-    table, pairs = dataset.manifest, pd.read_parquet(align / "verify" / PAIRS)
-    people = dict(zip(table["id"], table["identity"], strict=True))
-    photos = dict(zip(table["id"], table["photo_sha256"], strict=True))
+    trained, verify = (open_dataset(align / half) for half in ("train", "verify"))
+    ids, people, photos = (verify.manifest[name] for name in ("id", "identity", "photo_sha256"))
+    card, used = verify.card, trained.manifest["status"] == "ok"
+    assert verify.pairs is not None  # align writes them
+    known = named_among(people, trained.manifest.loc[used, "identity"])
+    questions = Questions(
+        pairs=verify.pairs,
+        images=verify.manifest,
+        trained=frozenset(ids[people.isin(known)]),
+        seed=SEED,
+        **params.model_dump(exclude=OWN),
+    )
     folders = {"teacher": train / "teacher"}
-    folders |= {name: quantize / name for name in ("student", "student-int8")}
-    engines = sorted(card.parent for card in compile.glob("*/recognizer.yaml"))
+    folders |= {name: quantize / name for name in (STUDENT, "student-int8")}
+    engines = sorted(found.parent for found in compile.glob("*/recognizer.yaml"))
     idle = {engine.name: why for engine in engines if (why := engine_status(engine))}
     folders |= {engine.name: engine for engine in engines if engine.name not in idle}
 
-    figures: dict[str, dict[str, float]] = {}
-    scores: dict[str, pd.DataFrame] = {}
-    with whole_directory(output) as folder:
-        for name, source in folders.items():
-            recognizer = load_recognizer(source, runtime=params.runtime, threads=usable_cores())
-            embeddings = _embed(recognizer, crops, flip=params.flip)
-            scores[name] = score_pairs(pairs, ids=crops.ids, embeddings=embeddings)
-            row = verification_metrics(
-                scores[name],
-                identities=people,
-                far_targets=params.far_targets,
-                bootstrap=params.bootstrap,
-                seed=SEED,
-            )
-            single = load_recognizer(source, runtime=params.runtime, threads=1)
-            row["latency_ms"] = latency(
-                single, crops.batch([0])[0], calls=params.latency_calls, flip=params.flip
-            )
-            row["megabytes"] = recognizer.model_bytes / 1e6
-            figures[name] = row
-            say(f"evaluate {name}: accuracy {row['accuracy']:.4f}")
+    digest = pairs_digest(questions.pairs, photos=dict(zip(ids, photos, strict=True)))
+    answers: dict[str, Answers] = {}
+    embedded: dict[str, npt.NDArray[np.float32]] = {}
+    thresholds, parity = [], []
+    for name, source in folders.items():
+        recognizer = load_recognizer(source, runtime=params.runtime, threads=usable_cores())
+        embedded[name] = embed_all(recognizer, crops, flip=params.flip)
+        answers[name] = answer = assess(questions, ids=crops.ids, embeddings=embedded[name])
+        answer.metrics["latency_ms"] = latency(
+            load_recognizer(source, runtime=params.runtime, threads=1),
+            crops.batch([0])[0],
+            calls=params.latency_calls,
+            flip=params.flip,
+        )
+        answer.metrics["megabytes"] = recognizer.model_bytes / 1e6
+        if (other := REFERENCE.get(name, STUDENT)) in answers:
+            both = embedded[name], embedded[other]
+            parity.append(compare_forms((name, other), answer, answers[other], embeddings=both))
+            answer.metrics.update(parity[-1].metrics())
+        found = thresholds_of(
+            answer.metrics,
+            recognizer=name,
+            weights_sha256=recognizer.card.weights_sha256,
+            backend=recognizer.card.format.replace("onnx", params.runtime),
+            dataset=card.name,
+            pairs_digest=digest,
+            calibration=answer.calibration,
+        )
+        thresholds.append(found)
+        say(f"evaluate {name}: accuracy {answer.metrics.get('accuracy', float('nan')):.4f}")
 
-        scored = [frame.assign(recognizer=name) for name, frame in scores.items()]
-        pd.concat(scored).to_parquet(folder / "scores.parquet", index=False)
-        curves = [roc(frame).assign(recognizer=name) for name, frame in scores.items()]
-        pd.concat(curves).to_csv(folder / "roc.csv", index=False)
-        flat = {f"{name}.{key}": v for name, row in figures.items() for key, v in row.items()}
+    facts = {
+        "pairs_digest": digest,
+        "weights": {one.recognizer: one.weights_sha256 for one in thresholds},
+        "rows": [{"recognizer": name, **answer.metrics} for name, answer in answers.items()],
+        "flip": params.flip,
+        "engines_not_run": idle,
+        **data_facts(training=asdict(trained.card), verification=asdict(card)),
+    }
+    with whole_directory(output) as folder:
+        write_record(folder, answers, identities=dict(zip(ids, people, strict=True)), facts=facts)
+        write_thresholds(folder / "thresholds.json", thresholds)
+        flat = {f"{name}.{k}": v for name, a in answers.items() for k, v in a.metrics.items()}
         write_json(folder / "metrics.json", flat)
-        rows = [{"recognizer": name, **row} for name, row in figures.items()]
-        notice = SAMPLE_NOTICE if dataset.card.source.startswith("sample:") else ""
-        facts = {
-            "pairs_digest": pairs_digest(pairs, photos=photos),
-            "rows": rows,
-            "verification_set": asdict(dataset.card),
-            "engines_not_run": idle,
-            "notice": notice,
-        }
-        write_json(folder / "evaluation.json", facts)
         write_report(
             folder / "report.html",
             title="Verification report",
-            notice=notice,
-            rows=rows,
-            scores=scores,
-            parity=parity_rows(read_metrics(quantize)),
+            notice=facts["notice"],
+            answers=answers,
+            thresholds=thresholds,
+            parity=parity,
+            quantized=parity_rows(read_metrics(quantize)),
             engines=[{"engine": e.name, "run here": idle.get(e.name, "yes")} for e in engines],
-            data=asdict(dataset.card),
+            data={"Training": asdict(trained.card), "Verification": asdict(card)},
+            faces=(lambda id: crops.batch([crops.ids.index(id)])[0]) if params.show_faces else None,
+            shown=STUDENT,
         )
-
-
-def _embed(recognizer: Recognizer, crops: Crops, *, flip: bool) -> npt.NDArray[np.float32]:
-    """Embeddings `(N, E)` of all crops."""
-    starts = range(0, len(crops), BATCH)
-    batches = (
-        recognizer.embed(crops.batch(np.arange(i, min(i + BATCH, len(crops)))), flip=flip)
-        for i in starts
-    )
-    label = f"embed {recognizer.card.name}"
-    return np.concatenate(list(progress(batches, total=len(starts), label=label)))

@@ -1,29 +1,64 @@
 """gate: may this recognizer become champion? The policy is mlflow/promotion.yaml."""
 
-import json
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
+from facewright.evaluation.comparison import Comparison, compare
+from facewright.evaluation.record import SCORES, people_of, read_facts, read_scores
 from facewright.files import whole_directory, write_json
 from facewright.params import Gate
 from facewright.progress import say
-from facewright.registry.gate import decide, write_decision
+from facewright.registry.gate import REFERENCE, Evidence, decide, write_decision
 from facewright.registry.promotion import champion
 from facewright.stages.metrics import read_metrics
 
+SEED = 0  # of the bootstrap: the same scores give the same decision
+FORMS = ("student-int8",)  # compressed forms that may be served, the one to prefer first
+
 
 def run(*, evaluate: Path, output: Path, params: Gate) -> str:
-    """Write `decision.json` and `policy.json`; returns the outcome, `promote` or `hold`."""
-    facts = json.loads((evaluate / "evaluation.json").read_text(encoding="utf-8"))
+    """Write `decision.json` and `policy.json`; returns `promote`, `hold` or `insufficient …`."""
+    facts = read_facts(evaluate)
+    scores = read_scores(evaluate / SCORES, digest=facts["scores_digest"])
+    serving = champion(params.model)
+
+    def compared(one: pd.DataFrame, other: pd.DataFrame) -> Comparison:
+        return compare(
+            one,
+            other,
+            identities=people_of(one),
+            fmr_target=params.champion.fmr,
+            level=params.champion.level,
+            margin=params.champion.margin,
+            bootstrap=params.champion.bootstrap,
+            seed=SEED,
+        )
+
+    against = {}
+    if serving and serving.scores is not None and serving.pairs_digest == facts["pairs_digest"]:
+        against = {name: compared(scores[name], serving.scores) for name in (REFERENCE, *FORMS)}
+    metrics = read_metrics(evaluate)
     decision = decide(
-        read_metrics(evaluate),
-        pairs_digest=facts["pairs_digest"],
+        Evidence(
+            metrics=metrics,
+            pairs_digest=facts["pairs_digest"],
+            weights=facts["weights"],
+            forms=FORMS,
+            parity={name: compared(scores[name], scores[REFERENCE]) for name in FORMS},
+            collected=facts["collected"],
+            licences=facts["licences"],
+            champion=serving,
+            against=against,
+        ),
         policy=params.model_dump(),
-        champion=champion(params.model),
+        today=datetime.now(UTC).date(),
     )
     with whole_directory(output) as folder:
         write_decision(folder / "decision.json", decision)
         write_json(folder / "policy.json", params.model_dump())
     for rule in decision.rules:
-        say(f"gate: {'pass' if rule.passed else 'FAIL'} {rule.name}: {rule.evidence}")
+        say(f"gate: {rule.result.upper():7} {rule.name}: {rule.evidence}")
     say(f"gate: {decision.outcome}, {decision.serve} would be served")
     return decision.outcome

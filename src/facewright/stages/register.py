@@ -1,9 +1,13 @@
 """register: all forms of the recognizer become one version in MLflow, the challenger."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
+from facewright.evaluation.card import model_card_of
+from facewright.evaluation.record import read_facts
 from facewright.files import whole_directory, write_json
+from facewright.models.recognizer import read_card
 from facewright.progress import say
 from facewright.registry.gate import read_decision
 from facewright.registry.lineage import Lineage
@@ -22,7 +26,10 @@ def run(
     output: Path,
     lineage: Lineage,
 ) -> None:
-    """Write `version.json`: model, version, aliases. The same content is registered once."""
+    """Write `version.json` (model, version) and `model-card.md`.
+
+    The same content is registered once.
+    """
     folders = {
         "teacher": train / "teacher",
         "student-torch": distill / "student",
@@ -30,14 +37,27 @@ def run(
         "student-int8": quantize / "student-int8",
     }
     folders |= {card.parent.name: card.parent for card in sorted(compile.glob("*/recognizer.yaml"))}
+    model = json.loads((gate / "policy.json").read_text(encoding="utf-8"))["model"]
+    decision = read_decision(gate / "decision.json")
     with whole_directory(output) as folder:
+        described = model_card_of(
+            evaluate,
+            model=model,
+            serve=decision.serve,
+            recognizers={name: asdict(read_card(source)) for name, source in folders.items()},
+            decision=decision.values(),
+            lineage=asdict(lineage),
+        )
+        (folder / "model-card.md").write_text(described, encoding="utf-8")
+        evaluated = sorted(file for file in evaluate.iterdir() if file.is_file())
         version = register(
-            model=json.loads((gate / "policy.json").read_text(encoding="utf-8"))["model"],
+            model=model,
             folders=folders,
             metrics=read_metrics(evaluate),
-            evaluation_files=sorted(file for file in evaluate.iterdir() if file.is_file()),
-            decision=read_decision(gate / "decision.json"),
+            evaluation_files=[*evaluated, folder / "model-card.md"],
+            decision=decision,
             lineage=lineage,
+            flip=bool(read_facts(evaluate)["flip"]),
         )
         write_json(folder / "version.json", {"model": version.model, "version": version.version})
     say(f"register: {version.model} version {version.version} ({', '.join(version.aliases)})")

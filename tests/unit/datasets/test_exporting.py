@@ -10,8 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from facewright.datasets.card import DatasetCard
 from facewright.datasets.exporting import export_dataset
-from facewright.datasets.form import DatasetCard, DatasetWriter, open_dataset
+from facewright.datasets.form import DatasetWriter, open_dataset
 from facewright.datasets.importing import import_dataset
 from facewright.errors import DatasetError
 from facewright.files import write_yaml

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from facewright.datasets import form
+from facewright.datasets.card import DatasetCard, joined_card
 from facewright.datasets.pairs import PAIR_COLUMNS
 from facewright.datasets.validation.measuring import MEASURES
 from facewright.datasets.validation.tables import EXPECTED, HELD
@@ -235,3 +236,28 @@ def test_what_stages_state_no_source_may_bring() -> None:
     stated = {*form.MANIFEST_COLUMNS, *HELD, *EXPECTED, *measured}
     assert stated <= form.RESERVED
     assert not form.RESERVED & {"person", "landmarks", "aligned", "source", "age", "gender"}
+
+
+def test_a_card_says_how_old_the_photos_are_or_nothing(tmp_path: Path) -> None:
+    def written(folder: Path, **more: str) -> str:
+        folder.mkdir()
+        with form.DatasetWriter(folder) as writer:
+            writer.add(id="a/1", identity="a", data=b"x", suffix=".jpg", columns={})
+            writer.finish(CARD | {"kind": "identities"} | more)
+        return (folder / "dataset.yaml").read_text()
+
+    assert "collected" not in written(tmp_path / "unknown")
+    assert form.open_dataset(tmp_path / "unknown").card.collected == ""
+    text = written(tmp_path / "known", collected="2026-03-31")
+    assert form.open_dataset(tmp_path / "known").card.collected == "2026-03-31"
+    for other in ("2026-3-31", "2026-02-30", "last year", "20260331"):
+        (tmp_path / "known" / "dataset.yaml").write_text(text.replace("2026-03-31", other))
+        with pytest.raises(DatasetError, match=r"dataset\.yaml: '.*' is no day: write it as"):
+            form.open_dataset(tmp_path / "known")
+
+
+def test_a_joined_card_is_as_old_as_the_oldest_if_all_say() -> None:
+    cards = [DatasetCard(*"nksdlc", collected=day) for day in ("2026-05-01", "2025-12-31")]
+    assert joined_card(cards, kind="identities")["collected"] == "2025-12-31"
+    cards.append(DatasetCard(*"nksdlc"))
+    assert joined_card(cards, kind="identities")["collected"] == ""

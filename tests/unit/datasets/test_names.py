@@ -2,7 +2,7 @@
 
 import pytest
 
-from facewright.datasets.names import check_identity, comparable, is_label, tell_apart
+from facewright.datasets.names import check_identity, comparable, is_label, named_among, tell_apart
 from facewright.errors import DatasetError
 
 
@@ -95,3 +95,9 @@ def test_an_identity_that_is_no_folder_is_refused(identity: str) -> None:
     with pytest.raises(DatasetError, match=r"^there: .* can be no identity"):
         check_identity(identity, where="there")
     check_identity("Zoë_Ω 7.", where="there")
+
+
+def test_named_among_takes_spellings_for_one_and_labels_for_nobody() -> None:
+    names = ["Ana_Test", "ANA-TÉST", "0000045", "Ben_Test", "__"]
+    assert named_among(names, ["ana test", "0000045", "__"]) == {"Ana_Test", "ANA-TÉST"}
+    assert named_among(names, []) == set()

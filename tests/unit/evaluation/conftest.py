@@ -37,13 +37,14 @@ def make_scores() -> Callable[..., Made]:
             {
                 "fold": np.tile(np.repeat(np.arange(folds), per_fold), 2),
                 "label": np.repeat([1, 0], count),
-                "a": [f"p{k}/1" for k in np.concatenate((one, i))],
-                "b": [f"p{k}/2" for k in np.concatenate((one, j))],
+                # Photos of its own for each pair: none is there twice.
+                "a": [f"p{k}/{n}a" for n, k in enumerate(np.concatenate((one, i)))],
+                "b": [f"p{k}/{n}b" for n, k in enumerate(np.concatenate((one, j)))],
                 "similarity": np.where(failed, np.nan, similarity),
                 "status": np.where(failed, "failure", "ok"),
             }
         )
-        identities = {f"p{k}/{x}": f"p{k}" for k in range(people) for x in (1, 2)}
+        identities = {x: x.partition("/")[0] for x in (*scores["a"], *scores["b"])}
         return scores.sample(frac=1, random_state=seed).reset_index(drop=True), identities
 
     return make

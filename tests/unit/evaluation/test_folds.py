@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.folds import check_folds, fold_accuracies
+from facewright.evaluation.folds import check_folds, correct_decisions, fold_accuracies
 from facewright.evaluation.pairs import Scored, checked
 
 
@@ -132,9 +132,18 @@ def test_a_failure_is_an_error_for_genuine_and_impostor_alike(make_scores: Calla
 
 def test_folds_from_which_nothing_can_be_learned_are_refused(make_scores: Callable) -> None:
     scores, _ = make_scores(folds=3)
-    with pytest.raises(EvaluationError, match="in one fold"):
-        check_folds(checked(scores.assign(fold=1))[0])
+    assert not check_folds(checked(scores.assign(fold=1))[0])  # nothing to learn from, no error
     kept = scores[(scores["label"] == 0) | (scores["fold"] == 1)]
     with pytest.raises(EvaluationError, match="only fold '1' has genuine pairs"):
         check_folds(checked(kept)[0])
-    check_folds(checked(scores[(scores["label"] == 0) | (scores["fold"] != 1)])[0])
+    assert check_folds(checked(scores[(scores["label"] == 0) | (scores["fold"] != 1)])[0])
+
+
+def test_decisions_add_up_to_the_accuracies(make_scores: Callable) -> None:
+    scores, _ = make_scores(decimals=2, failures=0.05, gap=1.5)
+    scored, _ = checked(scores)
+    accuracy, threshold = fold_accuracies(scored, np.ones((1, scored.pairs), np.int32))
+    right = correct_decisions(scored, threshold[0])
+    assert not right[scored.compared :].any()  # a face that was not found is never right
+    for k in range(5):
+        assert right[scored.fold == k].mean() == pytest.approx(accuracy[0, k], abs=1e-12)

@@ -7,16 +7,16 @@ import pytest
 
 from facewright.errors import EvaluationError
 from facewright.evaluation import verification_metrics
-from facewright.evaluation.metrics import identity_resamples, wilson
+from facewright.evaluation.intervals import fmr_bound, wilson
 
-SETTINGS = {"far_targets": [0.1, 0.01], "bootstrap": 200, "seed": 0}
+SETTINGS = {"fmr_targets": [0.1, 0.01], "bootstrap": 200, "seed": 0}
 
 
 def test_figures_are_finite_ordered_and_the_same_again(make_scores: Callable) -> None:
     scores, identities = make_scores(per_fold=40, failures=0.02)
     metrics = verification_metrics(scores, identities=identities, **SETTINGS)
     json.dumps(metrics, allow_nan=False)
-    for name in ("accuracy", "eer", "tar_at_far_0.1", "threshold_at_far_0.1"):
+    for name in ("accuracy", "eer", "fnmr_at_fmr_0.1", "threshold_at_fmr_0.1"):
         assert metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
         assert metrics[f"{name}_low"] < metrics[f"{name}_high"]
     assert metrics["pairs"] == metrics["genuine"] + metrics["impostor"] == 400
@@ -26,15 +26,51 @@ def test_figures_are_finite_ordered_and_the_same_again(make_scores: Callable) ->
     assert metrics == verification_metrics(scores, identities=identities, **SETTINGS)
     # The order of the pairs does not matter to the point figures.
     turned = verification_metrics(scores[::-1], identities=identities, **SETTINGS)
-    for name in ("accuracy", "eer", "auc", "tar_at_far_0.1", "threshold_accuracy"):
+    for name in ("accuracy", "eer", "auc", "fnmr_at_fmr_0.1", "threshold_accuracy"):
         assert turned[name] == pytest.approx(metrics[name], abs=1e-12)
 
 
-def test_a_far_that_the_impostors_do_not_support_is_left_out(make_scores: Callable) -> None:
+def test_an_fmr_that_the_impostors_do_not_support_is_left_out(make_scores: Callable) -> None:
     scores, identities = make_scores(per_fold=20)  # 100 impostor pairs
     metrics = verification_metrics(scores, identities=identities, **SETTINGS)
-    assert "tar_at_far_0.1" in metrics
+    assert "fnmr_at_fmr_0.1" in metrics
     assert not [name for name in metrics if "0.01" in name]
+
+
+def test_below_the_finest_target_there_is_a_bound(make_scores: Callable) -> None:
+    scores, identities = make_scores(per_fold=40, failures=0.05)
+    metrics = verification_metrics(scores, identities=identities, **SETTINGS)
+    found = scores[scores["status"] == "ok"]
+    impostor, genuine = (found.loc[found["label"] == k, "similarity"] for k in (0, 1))
+    assert metrics["fmr_bound"] == fmr_bound(len(impostor))
+    threshold = metrics["threshold_at_fmr_bound"]
+    assert threshold == np.nextafter(impostor.max(), np.inf)
+    total = (scores["label"] == 1).sum()
+    assert metrics["fnmr_at_fmr_bound"] == pytest.approx(1 - (genuine >= threshold).sum() / total)
+    low, high = metrics["fnmr_at_fmr_bound_low"], metrics["fnmr_at_fmr_bound_high"]
+    assert low < metrics["fnmr_at_fmr_bound"] < high
+    assert "threshold_at_fmr_bound_low" not in metrics
+
+
+def test_without_folds_the_figures_by_folds_are_left_out(make_scores: Callable) -> None:
+    scores, identities = make_scores(per_fold=40)
+    whole = verification_metrics(scores, identities=identities, **SETTINGS)
+    plain = verification_metrics(scores.assign(fold=0), identities=identities, **SETTINGS)
+    assert {name for name in whole if name not in plain} == {
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "accuracy_se",
+        "threshold_accuracy",
+    }
+    assert plain == {name: whole[name] for name in plain}
+
+
+def test_without_resamples_there_are_figures_and_no_intervals(make_scores: Callable) -> None:
+    scores, identities = make_scores(per_fold=40)
+    whole = verification_metrics(scores, identities=identities, **SETTINGS)
+    bare = verification_metrics(scores, identities=identities, **SETTINGS | {"bootstrap": 0})
+    assert bare == {k: v for k, v in whole.items() if not k.endswith(("_low", "_high"))}
 
 
 def test_standard_error_is_over_the_folds() -> None:
@@ -59,10 +95,10 @@ def test_standard_error_is_over_the_folds() -> None:
 def test_perfect_scores_do_not_claim_certainty(make_scores: Callable) -> None:
     scores, identities = make_scores(gap=40.0)
     metrics = verification_metrics(scores, identities=identities, **SETTINGS)
-    assert metrics["accuracy"] == metrics["auc"] == metrics["tar_at_far_0.1"] == 1
-    assert metrics["eer"] == 0
+    assert metrics["accuracy"] == metrics["auc"] == 1
+    assert metrics["eer"] == metrics["fnmr_at_fmr_0.1"] == 0
     assert (metrics["accuracy_low"], metrics["accuracy_high"]) == pytest.approx(wilson(1.0, 200))
-    assert metrics["tar_at_far_0.1_low"] == pytest.approx(wilson(1.0, 100)[0])
+    assert metrics["fnmr_at_fmr_0.1_high"] == pytest.approx(wilson(0.0, 100)[1])
     assert metrics["eer_high"] == pytest.approx(wilson(0.0, 100)[1])
 
 
@@ -70,43 +106,9 @@ def test_a_detector_that_finds_nothing_scores_nothing(make_scores: Callable) -> 
     scores, identities = make_scores(failures=1.1)
     metrics = verification_metrics(scores, identities=identities, **SETTINGS)
     assert metrics["accuracy"] == metrics["auc"] == 0
-    assert metrics["eer"] == metrics["far_bound"] == 1
+    assert metrics["eer"] == metrics["fmr_bound"] == 1
     assert metrics["failures"] == 200
-    assert not [name for name in metrics if name.startswith("tar")]
-
-
-def test_wilson_by_its_definition() -> None:
-    # The ends are where the share is 1.96 of *their own* standard errors away.
-    for share, trials in ((0.9, 50), (0.5, 10), (0.0, 30)):
-        for end in wilson(share, trials):
-            if 0 < end < 1:
-                distance = abs(share - end) / np.sqrt(end * (1 - end) / trials)
-                assert distance == pytest.approx(1.959964, abs=1e-5)
-
-
-def test_weights_come_from_how_often_an_identity_was_drawn() -> None:
-    first, second = np.array([0, 1, 0, 0, 1]), np.array([0, 1, 1, 2, 2])
-    genuine = first == second
-    weights = np.concatenate(
-        list(identity_resamples(first, second, genuine, people=3, count=4000, seed=0))
-    )
-    assert weights.shape == (4000, 5)
-    m0, m1 = weights[:, 0], weights[:, 1]
-    m2 = 3 - m0 - m1
-    np.testing.assert_array_equal(weights[:, 2:], np.stack([m0 * m1, m0 * m2, m1 * m2], axis=1))
-    assert (weights[:, :2].any(axis=1) & weights[:, 2:].any(axis=1)).all()
-
-
-def test_resamples_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = np.array([0, 1, 0, 2]), np.array([0, 1, 1, 0])
-
-    def draw() -> np.ndarray:
-        chunks = identity_resamples(first, second, first == second, people=3, count=50, seed=4)
-        return np.concatenate(list(chunks))
-
-    whole = draw()
-    monkeypatch.setattr("facewright.evaluation.metrics.CELLS", 28)
-    np.testing.assert_array_equal(whole, draw())
+    assert not [name for name in metrics if name.startswith(("fnmr", "threshold_at"))]
 
 
 def test_intervals_cover_the_truth_where_people_differ() -> None:
@@ -119,7 +121,7 @@ def test_intervals_cover_the_truth_where_people_differ() -> None:
     for experiment in range(experiments):
         scores, identities = _simulate(np.random.default_rng([1, experiment]), people, folds)
         metrics = verification_metrics(
-            scores, identities=identities, far_targets=[0.1], bootstrap=200, seed=experiment
+            scores, identities=identities, fmr_targets=[0.1], bootstrap=200, seed=experiment
         )
         covered += metrics["accuracy_low"] <= truth <= metrics["accuracy_high"]
         low, high = wilson(metrics["accuracy"], len(scores))
@@ -141,13 +143,13 @@ def _simulate(
         {
             "fold": np.tile(np.arange(len(one)) % folds, 2),
             "label": np.repeat([1, 0], len(one)),
-            "a": [f"{k}/1" for k in (*one, *i)],
-            "b": [f"{k}/2" for k in (*one, *j)],
+            "a": [f"{k}/{n}a" for n, k in enumerate((*one, *i))],
+            "b": [f"{k}/{n}b" for n, k in enumerate((*one, *j))],
             "similarity": np.concatenate((genuine, impostor)),
             "status": "ok",
         }
     )
-    return scores, {f"{k}/{x}": str(k) for k in range(people) for x in (1, 2)}
+    return scores, {x: x.partition("/")[0] for x in (*scores["a"], *scores["b"])}
 
 
 def _accuracy_of_the_model(rng: np.random.Generator, *, size: int) -> float:
@@ -159,8 +161,11 @@ def _accuracy_of_the_model(rng: np.random.Generator, *, size: int) -> float:
 
 def test_refusals_reach_the_caller(make_scores: Callable) -> None:
     scores, identities = make_scores()
-    with pytest.raises(EvaluationError, match="in one fold"):
-        verification_metrics(scores.assign(fold=0), identities=identities, **SETTINGS)
+    alone = scores[(scores["label"] == 0) | (scores["fold"] == 1)]
+    with pytest.raises(EvaluationError, match="only fold '1' has genuine pairs"):
+        verification_metrics(alone, identities=identities, **SETTINGS)
+    with pytest.raises(EvaluationError, match="is there twice"):
+        verification_metrics(pd.concat([scores] * 2), identities=identities, **SETTINGS)
     with pytest.raises(EvaluationError, match="has no identity"):
         verification_metrics(scores, identities={}, **SETTINGS)
     with pytest.raises(EvaluationError, match="not one pair"):

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,7 +62,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings = rng.normal(size=(40, 16)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     ids = [str(i) for i in range(40)]
-    draws = rng.integers(0, 40, (2, 101)).astype(str)
+    draws = np.array(list(combinations(range(40), 2)))[rng.permutation(780)[:101]].T.astype(str)
     pairs = pd.DataFrame({"fold": 0, "label": 0, "a": draws[0], "b": draws[1]})
     whole = score_pairs(pairs, ids=ids, embeddings=embeddings)
     monkeypatch.setattr(pairs_module, "CHUNK", 7)
@@ -118,12 +120,22 @@ def test_scores_that_say_nothing_are_refused(column: str, value: object, words: 
 
 def test_identities_must_be_known_and_agree_with_the_labels() -> None:
     scores = score_pairs(PAIRS, ids=IDS, embeddings=EMBEDDINGS)
-    _, rows = checked(scores)
     people = {name: name[0] for name in ("x/1", "x/2", "y/1", "y/2")}
-    first, second, count = identity_codes(scores, rows, identities=people)
+    first, second, count = identity_codes(scores, identities=people)
     assert count == 2
-    assert (first == second).tolist() == scores["label"].astype(bool)[rows].tolist()
+    assert (first == second).tolist() == scores["label"].astype(bool).tolist()
     with pytest.raises(EvaluationError, match="'y/1' of a pair has no identity"):
-        identity_codes(scores, rows, identities={"x/1": "x", "x/2": "x", "y/2": "y"})
+        identity_codes(scores, identities={"x/1": "x", "x/2": "x", "y/2": "y"})
     with pytest.raises(EvaluationError, match="'x/1', 'x/2' is labelled genuine"):
-        identity_codes(scores, rows, identities=people | {"x/2": "z"})
+        identity_codes(scores, identities=people | {"x/2": "z"})
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_pair_that_is_there_twice_is_refused_in_either_order(turned: bool) -> None:
+    again = PAIRS.iloc[[1]].rename(columns={"a": "b", "b": "a"} if turned else {})
+    twice = pd.concat([PAIRS, again.assign(fold=1)], ignore_index=True)
+    with pytest.raises(EvaluationError, match=r"the pair 'x/1', 'y/1' is there twice \(1 repeat"):
+        score_pairs(twice, ids=IDS, embeddings=EMBEDDINGS)
+    scores = score_pairs(PAIRS, ids=IDS, embeddings=EMBEDDINGS)
+    with pytest.raises(EvaluationError, match="is there twice"):
+        identity_codes(pd.concat([scores, scores.iloc[[2]]]), identities={})

@@ -1,58 +1,69 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from facewright.errors import EvaluationError, StorageError
-from facewright.evaluation import report, verification_metrics
-from facewright.evaluation.table import number, percent
+from facewright.evaluation import verification_metrics
+from facewright.evaluation.report import write_report
+from facewright.evaluation.table import (
+    bound_text,
+    estimate,
+    finest_fmr,
+    fmr_targets,
+    number,
+    percent,
+    table,
+    upward,
+)
 
-NAMES = ("teacher", "student", "student-int8-openvino-with-a-long-name")
+from ...generated_answers import CARDS, NAMES, crop, generated, questions, without
 
 
 @pytest.fixture(scope="module")
-def evaluated(make_scores: Callable) -> tuple[list[dict[str, Any]], dict[str, pd.DataFrame]]:
-    rows, scores = [], {}
+def rows(make_scores: Callable) -> list[dict[str, Any]]:
+    rows = []
     for seed, name in enumerate(NAMES):
-        scores[name], identities = make_scores(seed=seed, failures=0.02, per_fold=220)
+        scores, identities = make_scores(seed=seed, failures=0.02, per_fold=220)
         figures = verification_metrics(
-            scores[name],
+            scores,
             identities=identities,
-            far_targets=[0.1, 0.01, 0.001],
+            fmr_targets=[0.1, 0.01, 0.001],
             bootstrap=100,
             seed=0,
         )
         rows.append({"recognizer": name, "megabytes": 10.44, "latency_ms": 3.219, **figures})
-    return rows, scores
+    return rows
 
 
-def test_table_is_aligned_and_fits_the_terminal(evaluated: tuple) -> None:
-    rows, _ = evaluated
-    lines = report.table(rows).splitlines()
+def test_table_is_aligned_and_fits_the_terminal(rows: list) -> None:
+    lines = table(rows).splitlines()
     assert len(lines) == 2 + len(rows)
     assert max(map(len, lines)) <= 100
     assert len({len(line) for line in lines}) == 1
-    assert "TAR @ FAR 1 %" in lines[0]
+    assert "FNMR @ FMR 1 %" in lines[0]
     assert f"{percent(rows[0]['accuracy'])} % [{percent(rows[0]['accuracy_low'])}, " in lines[2]
     assert lines[2].split()[-2:] == ["10.4", "3.22"]
 
 
-def test_table_reports_the_finest_far_that_all_rows_have(evaluated: tuple) -> None:
-    rows, _ = evaluated
+def test_table_reports_the_finest_fmr_that_all_rows_have(rows: list) -> None:
     coarse = {key: value for key, value in rows[1].items() if "0.01" not in key}
-    assert "TAR @ FAR 10 %" in report.table([rows[0], coarse])
-    none = {key: value for key, value in coarse.items() if not key.startswith("tar")}
-    assert "TAR" not in report.table([rows[0], none])
-    assert report.table([{**none, "megabytes": None}]).split()[-2] == "–"
+    assert "FNMR @ FMR 10 %" in table([rows[0], coarse])
+    none = {key: value for key, value in coarse.items() if not key.startswith("fnmr")}
+    assert "FNMR" not in table([rows[0], none])
+    assert table([{**none, "megabytes": None}]).split()[-2] == "–"
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.91234, "91.2"), (1.0, "100.0"), (0.9996, "99.96"), (0.0004, "0.04")],
+    [(0.91234, "91.2"), (1.0, "100.0"), (0.9996, "99.96"), (0.0004, "0.04"), (1e-17, "0.0")],
 )
 def test_per_cent_does_not_round_an_error_away(value: float, text: str) -> None:
     assert percent(value) == text
@@ -62,8 +73,37 @@ def test_numbers_have_three_digits() -> None:
     assert [number(v) for v in (None, 0.01234, 8.213, 143.6)] == ["–", "0.0123", "8.21", "144"]
 
 
+@pytest.mark.parametrize(
+    ("impostors", "text"), [(1500, "2e-3"), (3000, "1e-3"), (2900, "1.1e-3"), (29, "0.099")]
+)
+def test_a_bound_is_rounded_up(impostors: int, text: str) -> None:
+    bound = 1 - 0.05 ** (1 / impostors)
+    assert upward(bound) == text
+    assert bound <= float(text) < 1.1 * bound
+    row = {"impostor": impostors + 7, "failures_impostor": 7, "fmr_bound": bound}
+    assert bound_text(row) == f"FMR ≤ {text} at 95 %: {impostors:,} impostors, none accepted"
+
+
+def test_what_cannot_be_told_is_one() -> None:
+    assert upward(1.0) == "1"
+
+
+def test_a_figure_without_an_interval_and_one_that_is_missing() -> None:
+    row = {"eer": 0.05, "eer_low": 0.04, "eer_high": 0.06, "fnmr": 0.5}
+    assert estimate(row, "eer") == ("5.0 %", "[4.0, 6.0]")
+    assert estimate(row, "fnmr") == ("50.0 %", "")
+    assert estimate(row, "fmr") == ("–", "")
+
+
+def test_targets_are_neither_bounds_nor_ends_nor_parts_of_the_pairs() -> None:
+    keys = ("0.1", "0.1_low", "bound", "bound_low", "0.01", "0.01_without_overlap", "1e-05")
+    row = {f"fnmr_at_fmr_{key}": 0.0 for key in keys}
+    assert fmr_targets([row]) == ["0.1", "0.01", "1e-05"]
+    assert finest_fmr([row]) == "1e-05"
+
+
 class _Page(HTMLParser):
-    """Tags and text of a page; every tag but `meta` must be closed in its turn."""
+    """Tags and text of a page; every tag but `meta` and `img` must be closed in its turn."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -74,7 +114,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        if tag != "meta":
+        if tag not in ("meta", "img"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -87,75 +127,260 @@ class _Page(HTMLParser):
         self.words += data
 
 
-def write(path: Path, evaluated: tuple, **more: Any) -> _Page:
-    rows, scores = evaluated
-    values = {"title": "A & B", "notice": "Rendered people only <so far>."} | more
-    report.write_report(path, rows=rows, scores=scores, **values)
-    return _Page(path.read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    answers, thresholds, parity = generated()
+    return {"answers": answers, "thresholds": thresholds, "parity": parity}
 
 
-def test_page_is_whole_self_contained_and_holds_the_figures(
-    tmp_path: Path, evaluated: tuple
+def write(path: Path, made: dict[str, Any], **more: Any) -> tuple[_Page, str]:
+    """The page, and its file with the space before % as any other."""
+    values = {"title": "A & B", "notice": "Rendered people only <so far>.", "data": CARDS}
+    write_report(path, **made | values | more)
+    text = path.read_text(encoding="utf-8").replace("\u00a0", " ")
+    return _Page(text), text
+
+
+SECTIONS = [
+    "Purpose and limits",
+    "Verification",
+    "Error rates along the threshold",
+    "Similarities",
+    "Thresholds",
+    "Probabilities",
+    "Identification",
+    "Slices",
+    "Overlap with training",
+    "Parity between forms",
+    "Data",
+]
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"<h2>(.*?)</h2>", text)
+
+
+def part(text: str, heading: str) -> str:
+    return text.split(f"<h2>{heading}</h2>")[1].split("</section>")[0]
+
+
+def test_page_is_whole_and_self_contained_and_escapes_what_it_is_given(
+    tmp_path: Path, made: dict[str, Any]
 ) -> None:
-    page = write(
+    page, text = write(
         tmp_path / "report.html",
-        evaluated,
-        parity=[{"compared": "student, FP32 and INT8", "mean cosine": 0.99312}],
-        engines=[{"engine": "student-sm86", "built": True}, {"engine": "x", "why not": "no GPU"}],
-        data={"licence": "CC0-1.0 <x>", "images": 1440},
+        made,
+        quantized=[{"against PyTorch": "student", "cosine_mean": 0.99312}],
+        engines=[{"engine": "student-sm86", "run": True}, {"engine": "x", "why not": "no <GPU>"}],
     )
     assert not page.open
-    assert page.tags.count("svg") == 1 + len(NAMES)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"<(script|link|img|iframe)|url\((?!#)|@import|src=", text)
-    assert "Rendered people only <so far>." in page.words
-    for word in ("A & B", "0.99312", "CC0-1.0 <x>", "1,440", "student-sm86", "no GPU", *NAMES):
+    assert not re.search(r"<(script|link|img|iframe|object|video)|url\((?!#)|@import|src=", text)
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    assert "default-src 'none'" in text
+    for word in ("A & B", "Rendered people only <so far>.", "research <only>", "no <GPU>"):
         assert word in page.words
-    for row in evaluated[0]:
-        assert percent(row["tar_at_far_0.01"]) in page.words
+    for word in ("cosine mean", "0.99312", "1,440", "student-sm86", *NAMES):
+        assert word in page.words
+    assert not re.search(r"\bnan\b|\binf\b|>None<", text)
+    assert len(set(re.findall(r' id="([^"]+)"', text))) == text.count(' id="')
+
+
+def test_sections_come_in_the_order_of_reading_and_the_list_leads_to_each(
+    tmp_path: Path, made: dict[str, Any]
+) -> None:
+    _, text = write(tmp_path / "r", made)
+    assert headings(text) == SECTIONS
+    links = re.findall(r'<a href="#([^"]+)">(.*?)</a>', text)
+    assert [words for _, words in links] == SECTIONS
+    assert [name for name, _ in links] == re.findall(r'<section id="([^"]+)"', text)
+
+
+def test_every_figure_stands_with_its_interval(tmp_path: Path, made: dict[str, Any]) -> None:
+    _, text = write(tmp_path / "r", made)
+    for answer in made["answers"].values():
+        metrics = answer.metrics
+        for key, section in (
+            ("accuracy", "Verification"),
+            ("eer", "Verification"),
+            ("fnmr_at_fmr_0.01", "Verification"),
+            ("fnmr_at_fmr_bound", "Verification"),
+            ("fnmr_at_fmr_0.01", "Thresholds"),
+            ("fnmr_at_fmr_bound", "Thresholds"),
+            ("rank_1", "Identification"),
+            ("rank_5", "Identification"),
+        ):
+            value, interval = estimate(metrics, key)
+            assert f"{value}<small>{interval}</small>" in part(text, section), key
+        for row in answer.slices.iloc[1:].dropna().to_dict("records"):
+            value, interval = estimate(row, "fnmr")
+            assert f"{value}<small>{interval}</small>" in part(text, "Slices")
+        threshold = metrics["threshold_at_fmr_0.01"]
+        assert f"{threshold:.4f}<small>[" in part(text, "Thresholds")
+    assert text.count(f"<small>{estimate(metrics, 'accuracy')[1]}</small>") >= 1
+
+
+def test_the_bound_is_told_and_a_target_that_is_not_supported_has_no_figure(
+    tmp_path: Path, made: dict[str, Any]
+) -> None:
+    page, text = write(tmp_path / "r", made)
+    told = bound_text(made["answers"]["teacher"].metrics)
+    assert re.fullmatch(r"FMR ≤ \d(\.\d)?e-3 at 95 %: 2,\d{3} impostors, none accepted", told)
+    assert told in page.words
+    assert "FMR 1 %" in text
+    assert "FMR 0.1 %" not in text  # 0.001 was asked for
+
+
+def test_limits_are_those_of_the_data(tmp_path: Path, made: dict[str, Any]) -> None:
+    _, text = write(tmp_path / "r", made)
+    limits = part(text, "Purpose and limits")
+    assert "does not show that a system is fit for commercial use" in limits
+    assert "Training data: no legal or ethical basis" in limits
+    assert "Verification data: no" not in limits
+    assert "told apart by group" in limits
+    assert "no photograph" in limits
+    card = {"name": "doors", "source": "halfway", "licence": "own", "consent": "signed"}
+    blind = {
+        name: replace(a, slices=a.slices[a.slices["column"] != "group"])
+        for name, a in made["answers"].items()
+    }
+    _, text = write(tmp_path / "r", made, data={"Verification": card}, answers=blind)
+    limits = part(text, "Purpose and limits")
+    assert "commercial" not in limits
+    assert "is stated on its card" not in limits
+    assert "Nothing is known of the people's age, sex, origin or skin" in unescape(limits)
+
+
+def test_overlap_is_told_side_by_side_or_in_a_line(tmp_path: Path, made: dict[str, Any]) -> None:
+    answers = made["answers"]
+    _, text = write(tmp_path / "r", made)
+    overlap, metrics = part(text, "Overlap with training"), answers["student"].metrics
+    for key in ("accuracy", "eer"):
+        for row in (key, f"{key}_without_overlap"):
+            assert f"{percent(metrics[row])} %<small>" in overlap
+    assert f"{metrics['overlap_pairs']:,} of {metrics['pairs']:,} pairs" in overlap
+
+    ends = tuple(key for key in metrics if key.endswith("_without_overlap"))
+    every = {name: without(answer, *ends) for name, answer in answers.items()}
+    _, text = write(tmp_path / "r", made, answers=every)
+    assert "say nothing about people" in part(text, "Overlap with training")
+    none = {
+        name: replace(answer, metrics={**answer.metrics, "overlap_pairs": 0})
+        for name, answer in every.items()
+    }
+    _, text = write(tmp_path / "r", made, answers=none)
+    assert "No pair shows anybody who was in training" in part(text, "Overlap with training")
+
+
+def test_parity_shows_the_change_of_fnmr(tmp_path: Path, made: dict[str, Any]) -> None:
+    _, text = write(tmp_path / "r", made)
+    student = made["parity"][0]
+    rejected = {
+        name: made["answers"][name].metrics["fnmr_at_fmr_0.01"] for name in ("teacher", "student")
+    }
+    change = 100 * (rejected["student"] - rejected["teacher"])
+    assert f"{change:+.2f}<small>[" in part(text, "Parity between forms")
+    assert f"{student.cosine_lowest:.4f}" in part(text, "Parity between forms")
+
+
+def test_page_holds_no_name_of_an_image_or_a_person(tmp_path: Path, made: dict[str, Any]) -> None:
+    _, plain = write(tmp_path / "r", made)
+    _, faces = write(tmp_path / "r", made, faces=crop)
+    asked = questions()
+    for text in (plain, faces):
+        assert not [id for id in asked.images["id"] if id in text]
+        assert not [name for name in asked.images["identity"].unique() if name in text]
+
+
+def test_faces_are_shown_only_when_they_are_given(tmp_path: Path, made: dict[str, Any]) -> None:
+    asked: list[str] = []
+
+    def faces(id: str) -> np.ndarray:
+        asked.append(id)
+        return crop(id)
+
+    _, text = write(tmp_path / "r", made, faces=faces, shown="student")
+    scores = made["answers"]["student"].scores.dropna()
+    expected = [
+        scores[scores["label"] == 1].sort_values("similarity").iloc[:12],
+        scores[scores["label"] == 0].sort_values("similarity", ascending=False).iloc[:12],
+    ]
+    pairs = pd.concat(expected)
+    assert asked == [id for pair in pairs[["a", "b"]].to_numpy() for id in pair]
+    assert text.count('src="data:image/jpeg;base64,') == len(asked) == 48
+    assert not re.search(r'src="(?!data:image/jpeg;base64,)', text)
+    assert "guard this page" in part(text, "Worst pairs")
+    assert "holds no photograph" not in text
+    for similarity in pairs["similarity"]:
+        assert f"{similarity:.3f} " in part(text, "Worst pairs")
+
+
+def test_empty_parts_are_left_out(tmp_path: Path, made: dict[str, Any]) -> None:
+    nothing = pd.DataFrame()
+    bare = {
+        name: replace(
+            without(answer, "accuracy", "threshold_accuracy", "calibration_error"),
+            slices=nothing,
+            sizes=nothing,
+            cmc=nothing,
+            reliability=nothing,
+        )
+        for name, answer in made["answers"].items()
+    }
+    given = {"answers": bare, "notice": "", "thresholds": [], "parity": [], "data": {}}
+    page, text = write(tmp_path / "r", made, **given)
+    left = ["Purpose and limits", "Verification", "Error rates along the threshold"]
+    assert headings(text) == [*left, "Similarities", "Overlap with training"]
+    assert "aside" not in page.tags
+    assert "Accuracy" not in page.words
+
+
+def test_page_of_a_recognizer_without_errors(tmp_path: Path, made: dict[str, Any]) -> None:
+    scores = made["answers"]["teacher"].scores
+    apart = scores.assign(
+        similarity=np.where(scores["status"] == "ok", scores["label"] * 0.8, np.nan)
+    )
+    answers = {"teacher": replace(made["answers"]["teacher"], scores=apart)}
+    given = {"answers": answers, "thresholds": made["thresholds"][:1], "parity": []}
+    _, text = write(tmp_path / "r", made, **given)
     assert "nan" not in text.lower()
 
 
-def test_page_holds_no_name_of_an_image_or_a_person(tmp_path: Path, evaluated: tuple) -> None:
-    write(tmp_path / "report.html", evaluated)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    _, scores = evaluated
-    assert not [name for name in set(scores["teacher"]["a"]) if name in text]
-
-
-def test_empty_parts_are_left_out(tmp_path: Path, evaluated: tuple) -> None:
-    page = write(tmp_path / "report.html", evaluated, notice="")
-    assert "aside" not in page.tags
-    assert "Engines" not in page.words
-
-
-def test_page_of_a_detector_that_finds_nothing(tmp_path: Path, make_scores: Callable) -> None:
-    scores, identities = make_scores(failures=1.1)
-    figures = verification_metrics(
-        scores, identities=identities, far_targets=[0.1], bootstrap=100, seed=0
-    )
-    rows = [{"recognizer": "teacher", **figures}]
-    report.write_report(
-        tmp_path / "r.html", title="t", notice="", rows=rows, scores={"teacher": scores}
-    )
-    assert "nan" not in (tmp_path / "r.html").read_text().lower()
-    assert "0.0 %" in report.table(rows)
-
-
-def test_missing_scores_and_an_unwritable_place_are_refused(
-    tmp_path: Path, evaluated: tuple, monkeypatch: pytest.MonkeyPatch
+def test_a_recognizer_without_answers_and_an_unwritable_place_are_refused(
+    tmp_path: Path, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, scores = evaluated
+    one = {"teacher": made["answers"]["teacher"]}
     with pytest.raises(EvaluationError, match="'student' has no scores"):
-        report.write_report(
-            tmp_path / "r", title="", notice="", rows=rows, scores={"teacher": scores["teacher"]}
-        )
+        write(tmp_path / "r", made, answers=one)
+    with pytest.raises(EvaluationError, match="'other' has no scores"):
+        write(tmp_path / "r", made, shown="other")
     with pytest.raises(EvaluationError, match="no recognizer"):
-        report.write_report(tmp_path / "r", title="", notice="", rows=[], scores={})
+        write(tmp_path / "r", made, answers={}, thresholds=[])
+    assert not (tmp_path / "r").exists()
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(StorageError, match="disk is full"):
-        write(tmp_path / "r", evaluated)
+        write(tmp_path / "r", made)
+
+
+def test_page_of_a_few_pairs_says_that_they_support_nothing(
+    tmp_path: Path, made: dict[str, Any]
+) -> None:
+    answer = made["answers"]["teacher"]
+    kinds = answer.scores[answer.scores["status"] == "ok"].groupby("label")
+    scores = kinds.head(6).reset_index(drop=True)
+    few = without(answer, "fnmr_at", "threshold_at").metrics | {
+        "pairs": 12,
+        "genuine": 6,
+        "impostor": 6,
+        "failures": 0,
+        "failures_impostor": 0,
+        "fmr_bound": 1 - 0.05 ** (1 / 6),
+    }
+    answers = {"teacher": replace(answer, scores=scores, metrics=few)}
+    page, text = write(tmp_path / "r", made, answers=answers, thresholds=[], parity=[])
+    assert "6 compared impostor pairs support no FMR" in page.words
+    assert "FMR ≤ 0.4 at 95 %: 6 impostors, none accepted" in page.words
+    assert not re.search(r"\de\+\d", text)

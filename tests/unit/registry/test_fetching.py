@@ -25,7 +25,7 @@ def two_versions(store: Path, folders: Folders) -> Folders:
             metrics={},
             evaluation_files=[],
             decision=Decision(
-                "promote", "student", None, "a" * 64, (Rule("r", "outcome", True, ""),)
+                "promote", "student", None, "a" * 64, (Rule("r", "outcome", "pass", ""),)
             ),
             lineage=Lineage(data_md5="m5", git_commit="c", params_digest="p"),
         )

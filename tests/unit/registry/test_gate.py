@@ -1,152 +1,308 @@
 """The gate's table of cases, and that nothing unclear ever promotes."""
 
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from facewright.errors import RegistryError
-from facewright.registry.gate import Champion, decide, read_decision, write_decision
+from facewright.evaluation.comparison import Comparison, Difference
+from facewright.registry.gate import (
+    Champion,
+    Decision,
+    Evidence,
+    Rule,
+    decide,
+    read_decision,
+    write_decision,
+)
 
-POLICY = {
-    "model": "facewright",
-    "min_accuracy": 0.85,
-    "max_int8_accuracy_drop": 0.02,
-    "min_int8_speedup": 1.0,
-    "max_accuracy_drop_from_champion": 0.01,
-}
 PAIRS = "a" * 64
+TODAY = date(2026, 6, 30)
+NAN = float("nan")
 
 
-def metrics(
-    fp32: float = 0.92, int8: float = 0.92, fp32_ms: float = 4.0, int8_ms: float = 2.0
-) -> dict[str, float]:
+def policy(**sections: Any) -> dict[str, Any]:
+    """Limits that the evidence below keeps, with changes."""
+    whole: dict[str, Any] = {
+        "model": "facewright",
+        "parity": {
+            "min_cosine": 0.9,
+            "max_threshold_shift": 0.05,
+            "max_accuracy_drop": 0.02,
+            "max_fnmr_rise": None,
+            "min_speedup": 1.0,
+        },
+        "at_least": {"accuracy": 0.85},
+        "at_most": {},
+        "champion": {"figure": "accuracy", "fmr": 0.1, "margin": 0.0, "level": 0.05},
+        "slices": {"max_fnmr_ratio": None, "max_fmr_ratio": None},
+        "data": {"max_age_days": None, "licences": None},
+    }
     return {
-        "teacher.accuracy": 0.94,
-        "student.accuracy": fp32,
-        "student-int8.accuracy": int8,
-        "student.latency_ms": fp32_ms,
-        "student-int8.latency_ms": int8_ms,
+        key: value | sections.get(key, {}) if isinstance(value, dict) else value
+        for key, value in whole.items()
     }
 
 
-def champion(accuracy: float, *, pairs: str = PAIRS, serve: str = "student-int8") -> Champion:
-    return Champion(
-        version=3, serve=serve, metrics={f"{serve}.accuracy": accuracy}, pairs_digest=pairs
+def difference(gain: float, verdict: str, *, spread: float = 0.005) -> Difference:
+    return Difference(
+        challenger=0.92 + gain,
+        champion=0.92,
+        gain=gain,
+        low=gain - 1.2 * spread,
+        high=gain + 1.2 * spread,
+        lower=gain - spread,
+        upper=gain + spread,
+        trials=3000,
+        won=40,
+        lost=30,
+        mcnemar_p=0.28,
+        verdict=verdict,
     )
 
 
+def comparison(gain: float, verdict: str = "unclear", *, spread: float = 0.005) -> Comparison:
+    found = difference(gain, verdict, spread=spread)
+    return Comparison(
+        level=0.05, margin=0.0, fmr_target=0.1, identities=50, accuracy=found, fnmr=None
+    )
+
+
+def metrics(**changes: float) -> dict[str, float]:
+    values = {
+        "student.accuracy": 0.92,
+        "student.accuracy_low": 0.90,
+        "student.accuracy_high": 0.94,
+        "student.latency_ms": 4.0,
+        "student-int8.accuracy": 0.918,
+        "student-int8.accuracy_low": 0.898,
+        "student-int8.accuracy_high": 0.938,
+        "student-int8.latency_ms": 2.0,
+        "student-int8.cosine": 0.97,
+        "student-int8.threshold_shift": 0.01,
+    }
+    return values | {f"student-int8.{key}": value for key, value in changes.items()}
+
+
+def evidence(**changes: Any) -> Evidence:
+    return replace(
+        Evidence(
+            metrics=metrics(),
+            pairs_digest=PAIRS,
+            weights={"student": "s" * 64, "student-int8": "i" * 64},
+            forms=("student-int8",),
+            parity={"student-int8": comparison(-0.002)},
+            collected={"train": "2026-01-01", "verify": "2026-06-01"},
+            licences={"train": "CC0; own photos", "verify": "CC0"},
+        ),
+        **changes,
+    )
+
+
+def serving(**changes: Any) -> Champion:
+    best = Champion(version=3, serve="student", served_digest="c" * 64, pairs_digest=PAIRS)
+    return replace(best, **changes)
+
+
+def judged(given: Evidence, **sections: Any) -> Decision:
+    return decide(given, policy=policy(**sections), today=TODAY)
+
+
+def rule_of(decision: Decision, name: str) -> Rule:
+    return next(rule for rule in decision.rules if rule.name == name)
+
+
+def test_first_version_that_keeps_all_limits_is_promoted() -> None:
+    decision = judged(evidence())
+    assert (decision.outcome, decision.serve) == ("promote", "student-int8")
+    assert decision.champion is None
+    assert decision.reason == "all rules passed"
+
+
 @pytest.mark.parametrize(
-    ("values", "serve"),
+    ("change", "blamed"),
     [
-        (metrics(), "student-int8"),
-        (metrics(int8=0.95), "student-int8"),  # better
-        (metrics(int8=0.90), "student-int8"),  # worse by exactly the margin: 0.92 - 0.90 > 0.02
-        (metrics(int8=0.899), "student"),  # worse by more
-        (metrics(int8_ms=4.0), "student-int8"),  # as fast
-        (metrics(int8_ms=4.1), "student"),  # slower
-        (metrics(int8=0.5, int8_ms=9.0), "student"),
-        (metrics(int8=float("nan")), "student"),
-        (metrics(int8_ms=float("nan")), "student"),
-        (metrics(fp32_ms=0.0, int8_ms=0.0), "student-int8"),
+        ({"metrics": metrics(cosine=0.899)}, "cosine"),
+        ({"metrics": metrics(cosine=NAN)}, "cosine"),
+        ({"metrics": metrics(threshold_shift=0.0501)}, "threshold_shift"),
+        ({"metrics": metrics(latency_ms=4.1)}, "speed"),
+        ({"metrics": metrics(latency_ms=NAN)}, "speed"),
+        # The worst that the pairs leave open counts, not what was seen.
+        ({"parity": {"student-int8": comparison(-0.002, spread=0.0181)}}, "accuracy"),
+        ({"parity": {"student-int8": comparison(NAN)}}, "accuracy"),
+        ({"parity": {}}, "accuracy"),
     ],
 )
-def test_int8_serves_only_if_good_and_fast_enough(values: dict[str, float], serve: str) -> None:
-    decision = decide(values, pairs_digest=PAIRS, policy=POLICY, champion=None)
-    assert decision.serve == serve
+def test_a_form_that_does_otherwise_is_not_served(change: dict[str, Any], blamed: str) -> None:
+    decision = judged(evidence(**change))
+    assert decision.serve == "student"
+    failed = [rule.name for rule in decision.rules if rule.result == "fail"]
+    assert failed == [f"student-int8 {blamed}"]
     assert decision.outcome == "promote"  # the choice alone holds nothing back
 
 
-def test_speedup_is_a_ratio() -> None:
-    policy = POLICY | {"min_int8_speedup": 2.0}
-    for int8_ms, serve in ((2.0, "student-int8"), (2.1, "student")):
-        decision = decide(
-            metrics(int8_ms=int8_ms), pairs_digest=PAIRS, policy=policy, champion=None
-        )
-        assert decision.serve == serve
+def test_limits_met_exactly_are_met() -> None:
+    given = evidence(
+        metrics=metrics(cosine=0.9, threshold_shift=0.05, latency_ms=4.0),
+        parity={"student-int8": comparison(-0.002, spread=0.018)},
+    )
+    assert judged(given).serve == "student-int8"
+
+
+def test_null_switches_rules_off() -> None:
+    given = evidence(metrics=metrics(cosine=0.1, latency_ms=9.0))
+    off = {"min_cosine": None, "min_speedup": None}
+    assert judged(given, parity=off).serve == "student-int8"
 
 
 @pytest.mark.parametrize(
-    ("values", "outcome"),
+    ("low", "value", "high", "outcome"),
     [
-        (metrics(0.85, 0.85), "promote"),
-        (metrics(0.85, 0.84), "hold"),  # INT8 serves and is below the floor
-        (metrics(0.85, 0.80), "promote"),  # FP32 serves instead
-        (metrics(0.849, 0.80), "hold"),
-        (metrics(float("nan"), float("nan")), "hold"),
-        (metrics(float("nan"), 0.9), "hold"),
+        (0.85, 0.87, 0.89, "promote"),  # all of the interval keeps the limit
+        (0.849, 0.87, 0.89, "insufficient evidence"),
+        (0.83, 0.84, 0.8501, "insufficient evidence"),
+        (0.80, 0.82, 0.849, "hold"),
+        (NAN, NAN, NAN, "hold"),
     ],
 )
-def test_floor_is_for_what_serves(values: dict[str, float], outcome: str) -> None:
-    decision = decide(values, pairs_digest=PAIRS, policy=POLICY, champion=None)
+def test_floor_asks_for_the_whole_interval(
+    low: float, value: float, high: float, outcome: str
+) -> None:
+    changed = metrics(accuracy=value, accuracy_low=low, accuracy_high=high)
+    decision = judged(evidence(metrics=changed))
     assert decision.outcome == outcome
+    if outcome != "promote":
+        assert decision.reason.startswith("accuracy: student-int8 ")
+
+
+def test_ceiling_is_the_mirror_of_a_floor() -> None:
+    for limit, outcome in ((2.0, "promote"), (1.99, "hold")):
+        assert judged(evidence(), at_most={"latency_ms": limit}).outcome == outcome
+    changed = metrics(eer=0.08, eer_low=0.06, eer_high=0.1)
+    for limit, outcome in ((0.1, "promote"), (0.09, "insufficient evidence"), (0.05, "hold")):
+        given = evidence(metrics=changed)
+        assert judged(given, at_most={"eer": limit}).outcome == outcome
+
+
+@pytest.mark.parametrize("section", ["at_least", "at_most"])
+def test_unknown_figure_is_refused_and_known_ones_are_named(section: str) -> None:
+    with pytest.raises(RegistryError, match=r"'student-int8\.acuracy'.*accuracy, cosine"):
+        judged(evidence(), **{section: {"acuracy": 0.9}})
 
 
 @pytest.mark.parametrize(
-    ("best", "outcome"),
+    ("verdict", "gain", "outcome"),
     [
-        (champion(0.92), "promote"),  # equal
-        (champion(0.90), "promote"),  # the challenger is better
-        (champion(0.93), "promote"),  # worse by exactly the margin
-        (champion(0.9301), "hold"),  # worse by more
-        (champion(0.95, serve="student"), "hold"),  # what the champion serves is what counts
-        (champion(float("nan")), "hold"),
-        (champion(0.10, pairs="b" * 64), "hold"),  # other pairs: no comparison, however good
-        (champion(0.10, pairs=""), "hold"),  # registered by something else
-        (Champion(version=3, serve="student", metrics={}, pairs_digest=PAIRS), "hold"),
+        ("better", 0.02, "promote"),
+        ("not_worse", 0.0, "promote"),
+        ("unclear", 0.001, "insufficient evidence"),
+        ("worse", -0.02, "hold"),
+        ("nonsense", 0.02, "hold"),
     ],
 )
-def test_no_worse_than_the_champion_on_the_same_pairs(best: Champion, outcome: str) -> None:
-    decision = decide(metrics(), pairs_digest=PAIRS, policy=POLICY, champion=best)
+def test_champion_is_replaced_only_on_evidence(verdict: str, gain: float, outcome: str) -> None:
+    against = {"student-int8": comparison(gain, verdict), "student": comparison(-0.5, "worse")}
+    decision = judged(evidence(champion=serving(), against=against))
+    assert (decision.outcome, decision.champion) == (outcome, 3)
+    text = rule_of(decision, "champion").evidence
+    assert "version 3" in text
+    assert f"{gain:+.4f}" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("best", "outcome", "told"),
+    [
+        (serving(pairs_digest="b" * 64), "hold", "other pairs (bbbbbbbbbbbb, now aaaaaaaaaaaa)"),
+        (serving(pairs_digest=""), "hold", "other pairs (unknown"),
+        (serving(), "insufficient evidence", "no scores, or too few pairs"),
+        (serving(served_digest="i" * 64), "promote", "these are the weights of champion version 3"),
+        (serving(served_digest="s" * 64), "insufficient evidence", "no scores"),  # not what serves
+    ],
+)
+def test_what_cannot_be_compared_is_not_promoted(best: Champion, outcome: str, told: str) -> None:
+    decision = judged(evidence(champion=best))
     assert decision.outcome == outcome
-    assert decision.champion == 3
-    assert "version 3" in decision.rules[-1].evidence
-    if outcome == "hold":
-        assert decision.reason.startswith("champion: ")
+    assert told in rule_of(decision, "champion").evidence
 
 
-def test_other_pairs_name_both_and_the_way_out() -> None:
-    best = champion(0.10, pairs="b" * 64)
-    decision = decide(metrics(), pairs_digest=PAIRS, policy=POLICY, champion=best)
-    evidence = decision.rules[-1].evidence
-    assert "version 3 was evaluated on other pairs (bbbbbbbbbbbb, now aaaaaaaaaaaa)" in evidence
-    assert "register under another `model` in the policy" in evidence
-    assert "\n" not in evidence
+def test_figure_that_the_pairs_do_not_support_is_unclear() -> None:
+    given = evidence(champion=serving(), against={"student-int8": comparison(0.1, "better")})
+    assert judged(given).outcome == "promote"
+    assert judged(given, champion={"figure": "fnmr"}).outcome == "insufficient evidence"
 
 
-def test_evidence_is_one_line_with_the_numbers() -> None:
-    values = metrics(0.9211, 0.9133, 4.25, 1.75) | {
-        "student-int8.accuracy_low": 0.8912,
-        "student-int8.accuracy_high": 0.9301,
-    }
-    decision = decide(values, pairs_digest=PAIRS, policy=POLICY, champion=champion(0.9155))
-    evidence = {rule.name: rule.evidence for rule in decision.rules}
-    assert {"0.9133", "0.9211", "0.0078"} <= set(_numbers(evidence["int8_accuracy"]))
-    assert {"1.750", "4.250"} <= set(_numbers(evidence["int8_speed"]))
-    assert {"0.9133", "0.8912", "0.9301", "0.8500"} <= set(_numbers(evidence["min_accuracy"]))
-    assert {"0.9133", "0.9155", "0.0022"} <= set(_numbers(evidence["champion"]))
-    assert all("\n" not in line for line in evidence.values())
+@pytest.mark.parametrize(
+    ("ratios", "outcome"),
+    [
+        ({"fnmr_ratio_quality": 1.5, "fnmr_ratio_turn": 2.0}, "promote"),
+        ({"fnmr_ratio_quality": 1.5, "fnmr_ratio_turn": 2.1}, "hold"),
+        ({"fnmr_ratio_quality": NAN}, "hold"),
+        ({"fmr_ratio_quality": 9.0}, "insufficient evidence"),  # of the other rate
+        ({}, "insufficient evidence"),
+    ],
+)
+def test_slices_may_not_differ_too_much(ratios: dict[str, float], outcome: str) -> None:
+    given = evidence(metrics=metrics(**ratios))
+    assert judged(given, slices={"max_fnmr_ratio": 2.0}).outcome == outcome
 
 
-def _numbers(text: str) -> list[str]:
-    return "".join(c if c.isdigit() or c == "." else " " for c in text).split()
+@pytest.mark.parametrize(
+    ("days", "collected", "outcome"),
+    [
+        (180, {"train": "2026-01-01", "verify": "2026-06-01"}, "promote"),
+        (179, {"train": "2026-01-01", "verify": "2026-06-01"}, "hold"),
+        (180, {"train": "", "verify": "2026-06-01"}, "insufficient evidence"),
+        (20, {"train": "", "verify": "2026-06-01"}, "hold"),
+        (180, {}, "insufficient evidence"),
+    ],
+)
+def test_data_may_be_too_old(days: int, collected: dict[str, str], outcome: str) -> None:
+    given = evidence(collected=collected)
+    assert judged(given, data={"max_age_days": days}).outcome == outcome
 
 
-@pytest.mark.parametrize("key", ["student.accuracy", "student-int8.latency_ms"])
-def test_missing_metric_is_refused_by_name(key: str) -> None:
-    values = metrics()
-    del values[key]
-    with pytest.raises(RegistryError, match=key):
-        decide(values, pairs_digest=PAIRS, policy=POLICY, champion=None)
+@pytest.mark.parametrize(
+    ("licences", "outcome"),
+    [
+        (["CC0", "own photos"], "promote"),
+        (["CC0"], "hold"),  # training is of two, one of them not accepted
+        ([], "hold"),
+    ],
+)
+def test_every_licence_must_be_accepted(licences: list[str], outcome: str) -> None:
+    decision = judged(evidence(), data={"licences": licences})
+    assert decision.outcome == outcome
+    assert judged(evidence(licences={}), data={"licences": ["CC0"]}).outcome == "hold"
+
+
+def test_failing_outweighs_unclear() -> None:
+    given = evidence(champion=serving(), licences={"train": "unknown"})
+    decision = judged(given, data={"licences": ["CC0"]})
+    assert decision.outcome == "hold"
+    assert decision.reason.startswith("data licence: not accepted: train: unknown")
 
 
 def test_decision_survives_its_file(tmp_path: Path) -> None:
-    decision = decide(metrics(), pairs_digest=PAIRS, policy=POLICY, champion=champion(0.99))
+    decision = judged(evidence(champion=serving()))
     path = tmp_path / "decision.json"
     write_decision(path, decision)
     assert read_decision(path) == decision
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"rules": []}', '{"rules": [{"name": "x"}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"rules": []}',
+        '{"rules": [{"name": "x"}]}',
+    ],
+)
 def test_file_without_a_decision_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "decision.json"
     path.write_text(text)

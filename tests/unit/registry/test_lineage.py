@@ -37,6 +37,10 @@ def test_collect_in_a_repository(project: Path) -> None:
         git_commit=commit,
         params_digest=params_digest(params={"train": {"seed": 1}}, policy={"min_accuracy": 0.9}),
     )
+    # The ledger's first entry writes its key there: no version is another one for that.
+    (project / "mlflow" / "ledger-keys").mkdir()
+    (project / "mlflow" / "ledger-keys" / "me.pub").write_text("key")
+    assert collect(project).git_commit == commit
     (project / "params.yaml").write_text("train: {seed: 2}\n")
     assert collect(project).git_commit == f"{commit}-dirty"
 

@@ -1,26 +1,28 @@
-"""The stages gate and promote on a real store: the graph never undoes what a person did."""
+"""The stages gate and promote on a real store: the graph promotes on evidence alone, and never
+undoes what a person did."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import yaml
 
+from facewright.errors import EvaluationError, RegistryError
+from facewright.models.recognizer import read_card
 from facewright.params import Gate
 from facewright.registry.gate import read_decision
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import champion, promote, register, rollback, was_rolled_back
 from facewright.stages import gate as gate_stage
 from facewright.stages import promote as promote_stage
+from tests.unit.registry.evaluations import write_evaluation
 
 MODEL = "facewright"
-POLICY = Gate(
-    model=MODEL,
-    min_accuracy=0.85,
-    max_int8_accuracy_drop=0.02,
-    min_int8_speedup=1.0,
-    max_accuracy_drop_from_champion=0.01,
+POLICY = Gate.model_validate(
+    yaml.safe_load((Path(__file__).parents[3] / "mlflow" / "promotion.yaml").read_text())
 )
 
 Graph = Callable[..., dict[str, Any]]
@@ -30,25 +32,19 @@ Graph = Callable[..., dict[str, Any]]
 def graph(store: Path, folders: Callable[[str], dict[str, Path]]) -> Graph:
     """Gate, register and promote recognizers that differ by `seed`; returns `promotion.json`."""
 
-    def run(seed: str, *, accuracy: float = 0.92) -> dict[str, Any]:
+    def run(seed: str, *, skill: float = 3.0, pairs: str = "a" * 64) -> dict[str, Any]:
         root = store / seed
         evaluate, gate, registered = (root / name for name in ("evaluate", "gate", "register"))
-        for folder in (evaluate, registered):
-            folder.mkdir(parents=True, exist_ok=True)
-        metrics = {
-            "student.accuracy": accuracy,
-            "student-int8.accuracy": accuracy,
-            "student.latency_ms": 4.0,
-            "student-int8.latency_ms": 2.0,
-        }
-        (evaluate / "metrics.json").write_text(json.dumps(metrics))
-        (evaluate / "evaluation.json").write_text(json.dumps({"pairs_digest": "a" * 64}))
+        registered.mkdir(parents=True, exist_ok=True)
+        recognizers = folders(seed)
+        weights = read_card(recognizers["student-int8"]).weights_sha256
+        metrics = write_evaluation(evaluate, skill=skill, seed=seed, pairs=pairs, weights=weights)
         gate_stage.run(evaluate=evaluate, output=gate, params=POLICY)
         version = register(
             model=MODEL,
-            folders=folders(seed),
+            folders=recognizers,
             metrics=metrics,
-            evaluation_files=[],
+            evaluation_files=sorted(evaluate.iterdir()),
             decision=read_decision(gate / "decision.json"),
             lineage=Lineage("m5.dir", "c0ffee", "p" * 64),
         )
@@ -57,7 +53,7 @@ def graph(store: Path, folders: Callable[[str], dict[str, Path]]) -> Graph:
         )
         promote_stage.run(gate=gate, register=registered, output=root / "promote")
         result: dict[str, Any] = json.loads((root / "promote" / "promotion.json").read_text())
-        return result
+        return result | {"outcome": read_decision(gate / "decision.json").outcome}
 
     return run
 
@@ -68,28 +64,78 @@ def serving() -> int | None:
 
 
 def test_a_good_version_is_promoted_and_running_again_changes_nothing(graph: Graph) -> None:
-    expected = {"model": MODEL, "version": 1, "promoted": True, "reason": ""}
+    expected = {"model": MODEL, "version": 1, "promoted": True, "reason": "", "outcome": "promote"}
     assert graph("one") == expected
     assert serving() == 1
     assert graph("one") == expected
     assert serving() == 1
 
 
-def test_a_held_version_is_not_promoted_and_the_reason_is_the_gates(graph: Graph) -> None:
-    result = graph("one", accuracy=0.6)
+def test_worse_equal_and_better_challengers(graph: Graph) -> None:
+    graph("one")
+    worse = graph("two", skill=2.4)
+    assert (worse["outcome"], worse["promoted"], serving()) == ("hold", False, 1)
+    assert "champion: accuracy of student-int8" in worse["reason"]
+    equal = graph("three")
+    assert (equal["outcome"], equal["promoted"]) == ("insufficient evidence", False)
+    assert serving() == 1
+    better = graph("four", skill=3.6)
+    assert (better["outcome"], better["promoted"]) == ("promote", True)
+    assert serving() == better["version"] == 4
+
+
+def test_below_the_floor_it_is_held_and_the_reason_is_the_gates(graph: Graph) -> None:
+    result = graph("one", skill=1.0)
     assert not result["promoted"]
-    assert result["reason"].startswith("min_accuracy: ")
+    assert result["reason"].startswith("accuracy: ")
     assert serving() is None
+
+
+def test_a_champion_on_other_pairs_is_never_replaced(graph: Graph) -> None:
+    graph("one")
+    result = graph("two", skill=4.0, pairs="b" * 64)
+    assert (result["outcome"], result["promoted"], serving()) == ("hold", False, 1)
+    assert "was evaluated on other pairs" in result["reason"]
+
+
+def test_edited_scores_never_promote(graph: Graph, store: Path) -> None:
+    graph("one")
+    path = store / "two" / "evaluate" / "scores.parquet"
+
+    def edited(path: Path) -> None:
+        table = pd.read_parquet(path)
+        table.loc[table["label"] == 1, "similarity"] = 0.99
+        table.to_parquet(path, index=False)
+
+    write_evaluation(path.parent, skill=2.9, seed="two")
+    edited(path)
+    gate = store / "two" / "gate"
+    with pytest.raises(EvaluationError, match=r"scores\.parquet was changed after it was written"):
+        gate_stage.run(evaluate=path.parent, output=gate, params=POLICY)
+    assert not gate.exists()
+    # Nor may those of the champion be, with which a challenger is compared.
+    (kept,) = (store / "mlartifacts").rglob("evaluation/scores.parquet")
+    edited(kept)
+    write_evaluation(path.parent, skill=2.9, seed="two")
+    with pytest.raises(RegistryError, match="scores of facewright version 1 were edited"):
+        gate_stage.run(evaluate=path.parent, output=gate, params=POLICY)
+    assert serving_version(store) == 1
+
+
+def serving_version(store: Path) -> int:
+    from facewright.registry.tracking import connect
+
+    return int(connect().get_model_version_by_alias(MODEL, "champion").version)
 
 
 def test_what_a_person_rolled_back_stays_back_until_a_person_promotes_it(
     graph: Graph, capsys: pytest.CaptureFixture[str]
 ) -> None:
     graph("one")
-    assert graph("two")["promoted"]
+    assert graph("two", skill=3.6)["promoted"]
     rollback(MODEL)
     capsys.readouterr()
-    result = graph("two")  # the gate, against version 1 once more, says `promote`
+    result = graph("two", skill=3.6)  # the gate, against version 1 once more, says `promote`
     assert (result["version"], result["promoted"]) == (2, False)
     assert result["reason"] == "it was rolled back: `facewright promote 2` brings it in again"
     assert "promote: facewright version 2 is not promoted: it was rolled back" in (
@@ -99,13 +145,13 @@ def test_what_a_person_rolled_back_stays_back_until_a_person_promotes_it(
     assert was_rolled_back(MODEL, 2)
 
     promote(MODEL, 2)
-    assert graph("two") == {"model": MODEL, "version": 2, "promoted": True, "reason": ""}
+    assert graph("two", skill=3.6)["promoted"]
     assert serving() == 2
 
 
 def test_another_version_after_a_rollback_is_promoted(graph: Graph) -> None:
     graph("one")
-    graph("two")
+    graph("two", skill=3.6)
     rollback(MODEL)
-    assert graph("three")["promoted"]
+    assert graph("three", skill=3.7)["promoted"]
     assert serving() == 3

@@ -15,7 +15,7 @@ import pytest
 from facewright import cli
 from facewright.errors import RegistryError
 from facewright.registry import server
-from facewright.registry.gate import decide
+from facewright.registry.gate import Decision, Rule
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import register
 from facewright.registry.spool import SPOOL, begin, waiting
@@ -261,18 +261,15 @@ def test_a_registered_version_finds_its_run_that_was_sent_later(
         for name in ("student", "student-int8")
         for key, value in (("accuracy", 0.9), ("latency_ms", 2.0))
     }
-    policy = {
-        "min_accuracy": 0.8,
-        "max_int8_accuracy_drop": 0.02,
-        "min_int8_speedup": 1.0,
-        "max_accuracy_drop_from_champion": 0.01,
-    }
+    decision = Decision(
+        "promote", "student", None, "a" * 64, (Rule("accuracy", "outcome", "pass", ""),)
+    )
     version = register(
         model="facewright",
         folders=made,
         metrics=metrics,
         evaluation_files=[],
-        decision=decide(metrics, pairs_digest="a" * 64, policy=policy, champion=None),
+        decision=decision,
         lineage=Lineage(data_md5="m5.dir", git_commit="c0ffee", params_digest="p" * 64),
     )
     (trained,) = (found for found in runs() if found.info.run_name == "train")

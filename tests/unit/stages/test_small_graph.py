@@ -81,7 +81,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     (folder / "mlflow").mkdir()
     policy = (ROOT / "mlflow" / "promotion.yaml").read_text()
-    policy = policy.replace("min_accuracy: 0.85", "min_accuracy: 0.0")
+    policy = policy.replace("accuracy: 0.85", "accuracy: 0.0")
     (folder / "mlflow" / "promotion.yaml").write_text(policy)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -147,7 +147,7 @@ def test_metrics_can_be_computed_again_from_the_scores(artifacts: Path) -> None:
         again = verification_metrics(
             frame.drop(columns="recognizer").reset_index(drop=True),
             identities=dict(zip(people["id"], people["identity"], strict=True)),
-            far_targets=[0.1, 0.01, 0.001],
+            fmr_targets=[0.1, 0.01, 0.001],
             bootstrap=100,
             seed=0,
         )

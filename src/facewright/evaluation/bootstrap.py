@@ -1,0 +1,161 @@
+"""The spread of a figure over people who could have been asked instead of these.
+
+Pairs that share a person err together, so it is people who are drawn, with replacement: a genuine
+pair counts as often as its person was drawn, an impostor pair as often as the product of its two
+(Bolle et al., Comput. Vis. Image Underst. 2004, on why pairs of one person must stay together;
+Snijders & Borgatti, Connections 1999, for the product).
+
+The product is right for what two impostor pairs have in common by a shared person, and three times
+too much for what each pair of people contributes alone: the variance of m·m' is 3, not 1 (Owen,
+Ann. Appl. Stat. 2007). What they contribute alone is measured by drawing pairs of people, as if
+nobody were shared, and taken off twice:
+
+    V = V_people - 2 · V_alone
+
+V is never taken below what wholly independent pairs would give, which two noisy estimates could
+do. The deviations of the people's resamples, whose shape holds the skewness, are shrunk to V.
+
+Impostor pairs of the same two people are drawn each for itself, although they are no more
+independent than others: where few people meet again and again this takes off less, and such sets
+are those in which resamples of people show too little spread. For the same reason deviations are
+stretched as Student's t stretches the normal interval, which matters for fewer than about fifty
+people (Hesterberg, Am. Stat. 2015).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from facewright.evaluation.curves import Weights
+from facewright.evaluation.pairs import Bools, Floats, Ints
+
+CELLS = 500_000  # resamples × pairs worked on at a time; keeps a chunk's arrays in the cache
+
+Statistics = Callable[[Weights], Mapping[str, Floats]]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Who is in each of P pairs."""
+
+    first: Ints  # (P,) index of a person
+    second: Ints  # (P,)
+    genuine: Bools  # (P,)
+    people: int
+
+    def permuted(self, order: Ints) -> "Sides":
+        return Sides(self.first[order], self.second[order], self.genuine[order], self.people)
+
+
+def deviations(statistics: Statistics, sides: Sides, *, count: int, seed: int) -> dict[str, Floats]:
+    """`(count,)` deviations of each statistic from what all pairs give, as people vary.
+
+    Args:
+        statistics: weights `(r, P)` to values `(r,)` by name.
+        sides: of the pairs, in the order of the weights.
+        count: resamples of people, and as many of pairs for the correction.
+        seed: the same seed gives the same deviations, whatever the statistic.
+    """
+    point = statistics(np.ones((1, len(sides.first)), np.int32))
+    seeds = np.random.SeedSequence(seed).spawn(3)
+    people, alone, independent = (
+        _drawn(statistics, draw(sides, count=count, seed=source))
+        for draw, source in zip((of_people, of_impostors, of_pairs), seeds, strict=True)
+    )
+    found = {}
+    for name, value in point.items():
+        spread = people[name].var()
+        least = independent[name].var()
+        wanted = max(spread - 2 * alone[name].var(), least)
+        shrink = np.sqrt(min(wanted / spread, 1.0)) if spread > 0 else 1.0
+        found[name] = (people[name] - value[0]) * shrink * _stretch(sides.people)
+    return found
+
+
+def _stretch(people: int) -> float:
+    """Student's quantile over the normal one, and the spread about a mean that was fitted."""
+    free = people - 1
+    return float(special.stdtrit(free, 0.975) / special.ndtri(0.975) * np.sqrt(people / free))
+
+
+def _drawn(statistics: Statistics, resamples: Iterator[Weights]) -> dict[str, Floats]:
+    chunks = [statistics(weights) for weights in resamples]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def of_people(sides: Sides, *, count: int, seed: int | np.random.SeedSequence) -> Iterator[Weights]:
+    """Weights `(r, P) int32` of `count` resamples of people, in chunks.
+
+    A resample in which one kind is missing altogether, which only tiny sets have, is drawn again.
+    """
+
+    def draw(rng: np.random.Generator, rows: int) -> Weights:
+        drawn = rng.integers(0, sides.people, (rows, sides.people))
+        drawn += np.arange(rows)[:, None] * sides.people
+        times = np.bincount(drawn.ravel(), minlength=rows * sides.people).astype(np.int32)
+        times = times.reshape(rows, sides.people)
+        weights = times[:, sides.first]
+        impostor = np.flatnonzero(~sides.genuine)
+        weights[:, impostor] *= times[:, sides.second[impostor]]
+        return weights
+
+    return _chunks(draw, sides, count=count, seed=seed)
+
+
+def of_impostors(
+    sides: Sides, *, count: int, seed: int | np.random.SeedSequence
+) -> Iterator[Weights]:
+    """Weights of resamples of the impostor pairs alone, as if no two had a person in common."""
+    impostor = np.flatnonzero(~sides.genuine)
+
+    def draw(rng: np.random.Generator, rows: int) -> Weights:
+        weights = np.ones((rows, len(sides.first)), np.int32)
+        weights[:, impostor] = _poisson(rng, (rows, len(impostor)))
+        return weights
+
+    return _chunks(draw, sides, count=count, seed=seed)
+
+
+def of_pairs(sides: Sides, *, count: int, seed: int | np.random.SeedSequence) -> Iterator[Weights]:
+    """Weights of resamples of all pairs, as if no two had a person in common."""
+
+    def draw(rng: np.random.Generator, rows: int) -> Weights:
+        return _poisson(rng, (rows, len(sides.first)))
+
+    return _chunks(draw, sides, count=count, seed=seed)
+
+
+def _poisson(rng: np.random.Generator, shape: tuple[int, int]) -> Weights:
+    """Poisson's numbers of mean 1, each chance rounded to 2⁻¹⁶: ten times as fast as numpy's."""
+    steps = special.pdtr(np.arange(9), 1.0)
+    table = np.searchsorted(steps, (np.arange(65_536) + 0.5) / 65_536).astype(np.int32)
+    return np.asarray(table[rng.integers(0, 65_536, shape, dtype=np.uint16)])
+
+
+def _chunks(
+    draw: Callable[[np.random.Generator, int], Weights],
+    sides: Sides,
+    *,
+    count: int,
+    seed: int | np.random.SeedSequence,
+) -> Iterator[Weights]:
+    rng = np.random.default_rng(seed)
+    chunk = max(1, CELLS // max(len(sides.first), sides.people))
+    left = count
+    while left:
+        weights = draw(rng, min(chunk, left))
+        genuine = weights[:, sides.genuine].any(axis=1)
+        keep = genuine & weights[:, ~sides.genuine].any(axis=1)
+        if not keep.all():
+            weights = weights[keep]
+        left -= len(weights)
+        if len(weights):
+            yield weights
+
+
+def interval(value: float, deviation: Floats, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Percentile interval from the deviations of resamples."""
+    ends = np.quantile(deviation, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return value + float(ends[0]), value + float(ends[1])

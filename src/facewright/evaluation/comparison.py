@@ -1,0 +1,225 @@
+"""Is one recognizer better than another, as far as the same pairs can tell?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from facewright.errors import EvaluationError
+from facewright.evaluation.bootstrap import Sides, deviations, interval
+from facewright.evaluation.curves import Weights, accepted, fnmr_at_fmr, supported
+from facewright.evaluation.folds import check_folds, correct_decisions, fold_accuracies
+from facewright.evaluation.intervals import lower_bound, mcnemar, upper_bound
+from facewright.evaluation.pairs import (
+    COLUMNS,
+    Bools,
+    Floats,
+    Scored,
+    checked,
+    identity_codes,
+)
+
+BETTER, NOT_WORSE, WORSE, UNCLEAR = "better", "not_worse", "worse", "unclear"
+FEW = 10  # pairs decided differently, below which resamples cannot know the spread of their number
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of both recognizers. Each `gain` is a share, positive: the challenger is better.
+
+    `verdict` is `better` if `lower` > 0 and McNemar's exact test agrees, one-sided at the same
+    level; else `not_worse` if there is a margin and `lower` > -margin; `worse` if `upper` <
+    -margin; else `unclear`: these pairs do not tell.
+    """
+
+    challenger: float
+    champion: float
+    gain: float
+    low: float  # ends of the 95 % interval of the gain
+    high: float
+    lower: float  # one-sided bounds of the gain, each wrong with a chance of `level`
+    upper: float
+    trials: int  # pairs that the figure is a share of
+    won: int  # of them, those that the challenger alone decides rightly
+    lost: int  # those that the champion alone decides rightly
+    mcnemar_p: float  # two-sided exact p-value of `won` against `lost`, pairs as if independent
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Plain values; `dataclasses.asdict` makes it JSON."""
+
+    level: float
+    margin: float
+    fmr_target: float
+    identities: int
+    accuracy: Difference | None  # None where all pairs are in one fold
+    fnmr: Difference | None  # None where the impostor pairs do not support the FMR
+
+
+def compare(
+    challenger: pd.DataFrame,
+    champion: pd.DataFrame,
+    *,
+    identities: Mapping[str, str],
+    fmr_target: float,
+    level: float = 0.05,
+    margin: float = 0.0,
+    bootstrap: int,
+    seed: int,
+) -> Comparison:
+    """Compare two recognizers on the same pairs, by accuracy and by FNMR at an FMR.
+
+    Both are judged on the very same resamples of identities (`bootstrap`), each at thresholds of
+    its own, learned anew in every resample: pairs that are hard for both cancel out, and a
+    threshold that was lucky is not taken for skill. What the two decide differently is counted
+    at the fold's thresholds for the accuracy, and over the genuine pairs at the target's threshold
+    for the FNMR. Where fewer than ten pairs are decided differently, the bounds reach at least as
+    far as exact ones (Clopper–Pearson of `won` and of `lost`, each at half the error), because
+    resamples of hardly any difference show hardly any spread.
+
+    Args:
+        challenger, champion: from `score_pairs`, of the same pairs in any order.
+        fmr_target: share in (0, 1).
+        level: chance of a wrong one-sided bound, in (0, 0.5).
+        margin: loss that does not matter, a share of pairs, 0 or more.
+        bootstrap: number of resamples, 1 or more.
+
+    Raises:
+        EvaluationError: the pairs are not the same, or nothing can be said from the scores: see
+            `verification_metrics`.
+    """
+    frames = _aligned(challenger, champion)
+    first, second, people = identity_codes(frames[0], identities=identities)
+    sides = Sides(first, second, first == second, people)
+    (one, one_rows), (other, other_rows) = (checked(frame) for frame in frames)
+    folded = check_folds(one)
+    at_fmr = all(supported(scored, fmr_target) for scored in (one, other))
+
+    def figures(scored: Scored, weights: Weights) -> dict[str, Floats]:
+        found = {}
+        if folded:
+            found["accuracy"] = np.nanmean(fold_accuracies(scored, weights)[0], axis=1)
+        if at_fmr:
+            found["fnmr"] = fnmr_at_fmr(accepted(scored, weights), fmr_target)[0]
+        return found
+
+    def gains(weights: Weights) -> dict[str, Floats]:
+        new, old = figures(one, weights[:, one_rows]), figures(other, weights[:, other_rows])
+        return {key: (new[key] - old[key]) * _sign(key) for key in new}
+
+    ones = np.ones((1, len(sides.first)), np.int32)
+    new, old = figures(one, ones), figures(other, ones)
+    spread = deviations(gains, sides, count=bootstrap, seed=seed) if new else {}
+    found = {}
+    for key in new:
+        right, counted = _decisions(key, one, fmr_target), _decisions(key, other, fmr_target)
+        mine, theirs = np.empty((2, len(sides.first)), bool)
+        mine[one_rows], theirs[other_rows] = right, counted
+        judged = sides.genuine if key == "fnmr" else np.ones(len(mine), bool)
+        found[key] = _difference(
+            float(new[key][0]),
+            float(old[key][0]),
+            spread[key],
+            sign=_sign(key),
+            trials=int(judged.sum()),
+            won=int((judged & mine & ~theirs).sum()),
+            lost=int((judged & ~mine & theirs).sum()),
+            level=level,
+            margin=margin,
+        )
+    return Comparison(
+        level=level,
+        margin=margin,
+        fmr_target=fmr_target,
+        identities=people,
+        accuracy=found.get("accuracy"),
+        fnmr=found.get("fnmr"),
+    )
+
+
+def _sign(figure: str) -> int:
+    return 1 if figure == "accuracy" else -1
+
+
+def _decisions(figure: str, scored: Scored, fmr_target: float) -> Bools:
+    """`(P,)`: whether each pair is decided rightly (a genuine pair: accepted)."""
+    ones = np.ones((1, scored.pairs), np.int32)
+    if figure == "accuracy":
+        return correct_decisions(scored, fold_accuracies(scored, ones)[1][0])
+    threshold = fnmr_at_fmr(accepted(scored, ones), fmr_target)[1][0]
+    return np.asarray((scored.similarity >= threshold) == scored.genuine)
+
+
+def _difference(
+    new: float,
+    old: float,
+    spread: Floats,
+    *,
+    sign: int,
+    trials: int,
+    won: int,
+    lost: int,
+    level: float,
+    margin: float,
+) -> Difference:
+    gain = (new - old) * sign
+    low, high = interval(gain, spread)
+    lower, upper = interval(gain, spread, confidence=1 - 2 * level)
+    if won + lost < FEW:
+        few_low, few_high = _exact(won, lost, trials, error=0.025)
+        few_lower, few_upper = _exact(won, lost, trials, error=level)
+        low, high = min(low, few_low), max(high, few_high)
+        lower, upper = min(lower, few_lower), max(upper, few_upper)
+    # One-sided, as the bound: by chance as many or more would be won of those decided differently.
+    luck = lower_bound(won, won + lost, confidence=1 - level) <= 0.5
+    if lower > 0 and not luck:
+        verdict = BETTER
+    elif margin > 0 and lower > -margin:
+        verdict = NOT_WORSE
+    else:
+        verdict = WORSE if upper < -margin else UNCLEAR
+    return Difference(
+        challenger=new,
+        champion=old,
+        gain=gain,
+        low=low,
+        high=high,
+        lower=lower,
+        upper=upper,
+        trials=trials,
+        won=won,
+        lost=lost,
+        mcnemar_p=mcnemar(lost, won),
+        verdict=verdict,
+    )
+
+
+def _exact(won: int, lost: int, trials: int, *, error: float) -> tuple[float, float]:
+    """Bounds of the share won less the share lost, each wrong with a chance of `error` or less."""
+    sure = 1 - error / 2
+    return (
+        lower_bound(won, trials, confidence=sure) - upper_bound(lost, trials, confidence=sure),
+        upper_bound(won, trials, confidence=sure) - lower_bound(lost, trials, confidence=sure),
+    )
+
+
+def _aligned(challenger: pd.DataFrame, champion: pd.DataFrame) -> list[pd.DataFrame]:
+    """Both frames with their rows in one order."""
+    frames = []
+    for frame in (challenger, champion):
+        missing = [column for column in COLUMNS if column not in frame.columns]
+        if missing:
+            raise EvaluationError(
+                f"the scores have no column {missing[0]!r}: score the pairs again"
+            )
+        frames.append(frame.sort_values(list(COLUMNS), ignore_index=True))
+    rows, theirs = (set(f[list(COLUMNS)].itertuples(index=False, name=None)) for f in frames)
+    if rows != theirs or len(frames[0]) != len(frames[1]):
+        raise EvaluationError(
+            f"challenger and champion were scored on different pairs ({len(rows - theirs)} and "
+            f"{len(theirs - rows)} are in one alone): score both on the same pairs"
+        )
+    return frames

@@ -1,0 +1,130 @@
+"""What an evaluation leaves in files, with digests by which an edited one is known.
+
+scores.parquet       a row per pair and recognizer: fold, label, a, b, similarity, status,
+                     recognizer, and person_a, person_b (numbers)
+roc.csv slices.csv identification.csv cmc.csv reliability.csv
+                     tables of `evaluation`, with a column `recognizer`
+thresholds.json      see `thresholds`
+evaluation.json      the set, the digests of pairs, scores and weights, and all figures
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from facewright.errors import EvaluationError
+from facewright.evaluation.assess import Answers
+from facewright.evaluation.curves import roc
+from facewright.evaluation.limits import notice_of
+from facewright.files import file_digest, write_json
+
+SCORES = "scores.parquet"
+FACTS = "evaluation.json"
+
+
+def write_record(
+    folder: Path,
+    answers: Mapping[str, Answers],
+    *,
+    identities: Mapping[str, str],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the tables, and `facts` with the digest of the scores.
+
+    Args:
+        answers: by name of the recognizer.
+        identities: identity of every image in the pairs.
+    """
+    people, _ = pd.factorize(np.array(list(identities.values()), dtype=object), sort=True)
+    number = dict(zip(identities, people.tolist(), strict=True))
+    scores = pd.concat(
+        [answer.scores.assign(recognizer=name) for name, answer in answers.items()],
+        ignore_index=True,
+    )
+    for side in ("a", "b"):
+        scores[f"person_{side}"] = scores[side].map(number)
+    scores.to_parquet(folder / SCORES, index=False)
+    for file, frames in {
+        "roc": {name: roc(answer.scores) for name, answer in answers.items()},
+        "slices": {name: answer.slices for name, answer in answers.items()},
+        "identification": {name: answer.sizes for name, answer in answers.items()},
+        "cmc": {name: answer.cmc for name, answer in answers.items()},
+        "reliability": {name: answer.reliability for name, answer in answers.items()},
+    }.items():
+        full = [frame.assign(recognizer=name) for name, frame in frames.items() if len(frame)]
+        if full:
+            pd.concat(full).to_csv(folder / f"{file}.csv", index=False)
+    write_json(folder / FACTS, {**facts, "scores_digest": file_digest(folder / SCORES)})
+
+
+def data_facts(*, training: Mapping[str, Any], verification: Mapping[str, Any]) -> dict[str, Any]:
+    """What `facts` say of the data: both cards, and by dataset its licence and its day.
+
+    Args:
+        training, verification: the fields of the datasets' cards.
+    """
+    # Both may have one name, as the sample set's halves do.
+    cards = {f"train/{training['name']}": training, f"verify/{verification['name']}": verification}
+    return {
+        "training_set": dict(training),
+        "verification_set": dict(verification),
+        "licences": {name: card["licence"] for name, card in cards.items()},
+        "collected": {name: card["collected"] for name, card in cards.items()},
+        "notice": notice_of(verification["source"]),
+    }
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What `evaluation.json` holds.
+
+    Raises:
+        EvaluationError: it is missing or holds no facts.
+    """
+    path = folder / FACTS
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        facts["pairs_digest"], facts["scores_digest"]
+    except FileNotFoundError as error:
+        raise EvaluationError(f"{path} is missing: run evaluate first") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{path} holds no evaluation: run evaluate again") from error
+    return facts
+
+
+def read_scores(path: Path, *, digest: str) -> dict[str, pd.DataFrame]:
+    """The scores of each recognizer, and with them who is in each pair.
+
+    Args:
+        digest: sha256 that the file had when it was written.
+
+    Raises:
+        EvaluationError: the file is missing, was changed since, or holds no scores.
+    """
+    try:
+        found = file_digest(path)
+        if found != digest:
+            raise EvaluationError(
+                f"{path} was changed after it was written (its digest is {found[:12]}, not "
+                f"{digest[:12]}): run evaluate again"
+            )
+        scores = pd.read_parquet(path)
+        return {
+            str(name): part.drop(columns="recognizer").reset_index(drop=True)
+            for name, part in scores.groupby("recognizer", sort=False)
+        }
+    except FileNotFoundError as error:
+        raise EvaluationError(f"{path} is missing: run evaluate first") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise EvaluationError(f"{path} holds no scores: run evaluate again") from error
+
+
+def people_of(scores: pd.DataFrame) -> dict[str, str]:
+    """Who is in each image, as the numbers that `write_record` gave."""
+    named = [scores[[side, f"person_{side}"]] for side in ("a", "b")]
+    both = pd.concat(part.set_axis(["image", "person"], axis=1) for part in named)
+    both = both.drop_duplicates("image")
+    return dict(zip(both["image"], both["person"].astype(str), strict=True))

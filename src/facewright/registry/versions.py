@@ -1,0 +1,176 @@
+"""Registered versions as MLflow has them: their names, tags, aliases and decisions."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from facewright.errors import EvaluationError, RegistryError
+from facewright.evaluation.record import SCORES, read_scores
+from facewright.files import values_digest
+from facewright.registry.gate import Decision, read_decision
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+DIGEST = "facewright.digest"  # of the content, on the version and on its run
+DECISION = "facewright.decision"  # path in the run of the decision that counts, named by its digest
+OUTCOME, REASON = "facewright.outcome", "facewright.reason"  # of that decision
+LATER = {DECISION, OUTCOME, REASON}  # tags that another decision changes; all others stay
+PARENTS = "facewright.parent_versions"  # MODEL/VERSION of the start of its training, by commas
+PARENT_RUN = "facewright.parent_run"  # the run that trained it
+SERVE = "facewright.serve"
+PAIRS = "facewright.pairs_digest"
+SERVED = "facewright.served_digest"  # weights_sha256 of what is served
+SCORES_DIGEST = "facewright.scores_digest"  # sha256 of the file of scores
+EVALUATION = "model/evaluation"  # where the files of its evaluation lie in its run
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version as MLflow has it."""
+
+    model: str
+    version: int
+    run_id: str
+    serve: str  # the recognizer that is served of it
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+
+    @property
+    def evidence(self) -> str:
+        """sha256 of the decision that counts, or nothing where it passed no gate."""
+        return Path(self.tags.get(DECISION, "")).stem
+
+    @property
+    def lineage(self) -> str:
+        """sha256 of all tags that say what it was made from and what it holds."""
+        return values_digest(
+            {
+                key: value
+                for key, value in self.tags.items()
+                if key.startswith("facewright.") and key not in LATER
+            }
+        )
+
+
+def version_from(found: Any) -> Version:
+    """MLflow's object as ours."""
+    return Version(
+        model=found.name,
+        version=int(found.version),
+        run_id=found.run_id or "",
+        serve=found.tags.get(SERVE, ""),
+        aliases=tuple(found.aliases),
+        tags=dict(found.tags),
+    )
+
+
+def get_version(client: Any, model: str, version: int) -> Version:
+    """One version.
+
+    Raises:
+        RegistryError: there is no such version; the line says which there are.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return version_from(client.get_model_version(model, str(version)))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        there = ", ".join(map(str, all_versions(client, model)))
+        raise RegistryError(
+            f"{model} has no version {version}: there are {there or 'none'}"
+        ) from error
+
+
+def all_versions(client: Any, model: str) -> dict[int, Version]:
+    """All versions by number, without their aliases, which a search leaves out."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name='{model}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return {v.version: v for v in sorted(map(version_from, found), key=lambda v: v.version)}
+
+
+def get_aliases(client: Any, model: str) -> dict[str, int]:
+    """Version numbers by alias.
+
+    Raises:
+        RegistryError: there is no such model.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases = client.get_registered_model(model).aliases
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise RegistryError(
+                f"no registered model {model!r}: register a version first"
+            ) from error
+        raise
+    return {alias: int(version) for alias, version in aliases.items()}
+
+
+def decision_path(digest: str) -> str:
+    """Where a decision lies in the run of its version."""
+    return f"decisions/{digest}.json"
+
+
+def decision_digest(decision: Decision) -> str:
+    """sha256 of a decision's values: its evidence digest."""
+    return values_digest(decision.values())
+
+
+def get_scores(client: Any, version: Version) -> pd.DataFrame | None:
+    """The scores of what a version serves, checked against the digest; None where none were kept.
+
+    Raises:
+        RegistryError: they were edited, or hold nothing of what is served.
+    """
+    digest = version.tags.get(SCORES_DIGEST)
+    if not digest:
+        return None
+    where = f"the scores of {version.model} version {version.version}"
+    with tempfile.TemporaryDirectory() as folder:
+        got = client.download_artifacts(version.run_id, f"{EVALUATION}/{SCORES}", folder)
+        try:
+            scores = read_scores(Path(got), digest=digest)
+        except EvaluationError as error:
+            raise RegistryError(
+                f"{where} were edited (their digest disagrees): register under another `model`"
+            ) from error
+    if version.serve not in scores:
+        raise RegistryError(f"{where} hold none of {version.serve!r}, which it serves")
+    return scores[version.serve]
+
+
+def get_decision(client: Any, version: Version, digest: str | None = None) -> Decision:
+    """A decision on a version, by default the one that counts, checked against its digest.
+
+    Raises:
+        RegistryError: it passed no gate, or the decision is missing or was edited.
+    """
+    where = f"{version.model} version {version.version}"
+    digest = version.evidence if digest is None else digest
+    if not digest:
+        raise RegistryError(f"{where} has passed no gate: register it with facewright")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            got = client.download_artifacts(version.run_id, decision_path(digest), folder)
+        except OSError as error:  # so says a store of plain files
+            raise RegistryError(
+                f"the decision on {where} is gone from run {version.run_id}: register again"
+            ) from error
+        decision = read_decision(Path(got))
+    if decision_digest(decision) != digest:
+        raise RegistryError(
+            f"the decision on {where} was edited (its digest disagrees): register again"
+        )
+    return decision

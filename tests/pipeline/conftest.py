@@ -1,0 +1,35 @@
+"""A copy of the project in which the graph has run, for all tests of the whole graph."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.shell import shell
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the working tree, without outputs, in which `dvc repro` has run once."""
+    if not (ROOT / "data" / "verify").is_dir():
+        pytest.skip("no sample set in data/: run `make data` first")
+    folder = tmp_path_factory.mktemp("project") / "facewright"
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, files):
+        if name != "dvc.lock" and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "data", folder / "data")
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
+    for command in ((*git, "init", "-q"), (*git, "add", "-A"), (*git, "commit", "-qm", "copy")):
+        assert shell(folder, *command).returncode == 0
+    assert shell(folder, "dvc", "add", "--quiet", "data").returncode == 0
+    done = shell(folder, "dvc", "repro")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+
+from facewright.evaluation import bootstrap
+from facewright.evaluation.bootstrap import (
+    Sides,
+    deviations,
+    interval,
+    of_impostors,
+    of_pairs,
+    of_people,
+)
+
+
+def sides(people: int, pairs: int, *, seed: int = 0) -> Sides:
+    """As many genuine pairs as impostor pairs."""
+    rng = np.random.default_rng(seed)
+    one, i = rng.integers(0, people, (2, pairs))
+    j = (i + rng.integers(1, people, pairs)) % people
+    first, second = np.concatenate((one, i)), np.concatenate((one, j))
+    return Sides(first, second, first == second, people)
+
+
+def share(values: np.ndarray, chosen: np.ndarray) -> bootstrap.Statistics:
+    """Weighted mean of the values of the chosen pairs."""
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"mean": weights[:, chosen] @ values[chosen] / weights[:, chosen].sum(axis=1)}
+
+    return statistic
+
+
+def test_weights_come_from_how_often_a_person_was_drawn() -> None:
+    first, second = np.array([0, 1, 0, 0, 1]), np.array([0, 1, 1, 2, 2])
+    pairs = Sides(first, second, first == second, 3)
+    weights = np.concatenate(list(of_people(pairs, count=4000, seed=0)))
+    assert weights.shape == (4000, 5)
+    m0, m1 = weights[:, 0], weights[:, 1]
+    m2 = 3 - m0 - m1
+    np.testing.assert_array_equal(weights[:, 2:], np.stack([m0 * m1, m0 * m2, m1 * m2], axis=1))
+    assert (weights[:, :2].any(axis=1) & weights[:, 2:].any(axis=1)).all()
+
+
+def test_pairs_alone_have_weights_of_variance_one() -> None:
+    pairs = sides(40, 300)
+    alone = np.concatenate(list(of_impostors(pairs, count=2000, seed=0)))
+    assert (alone[:, pairs.genuine] == 1).all()
+    every = np.concatenate(list(of_pairs(pairs, count=2000, seed=0)))
+    for weights in (alone[:, ~pairs.genuine], every):
+        assert weights.mean() == pytest.approx(1.0, abs=0.01)
+        assert weights.var() == pytest.approx(1.0, abs=0.02)
+        together = np.corrcoef(weights[:, :20].T) - np.eye(20)
+        assert abs(together).max() < 0.1
+
+
+@pytest.mark.parametrize("draw", [of_people, of_impostors, of_pairs])
+def test_resamples_do_not_depend_on_the_chunk(
+    draw: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = sides(5, 8)
+    whole = np.concatenate(list(draw(pairs, count=50, seed=4)))  # type: ignore[operator]
+    monkeypatch.setattr(bootstrap, "CELLS", 48)
+    np.testing.assert_array_equal(
+        whole,
+        np.concatenate(list(draw(pairs, count=50, seed=4))),  # type: ignore[operator]
+    )
+
+
+@pytest.mark.parametrize(("person", "pair"), [(0.0, 1.0), (0.5, 1.0), (1.0, 0.0)])
+def test_spread_of_impostor_pairs_is_that_of_the_formula(person: float, pair: float) -> None:
+    """A mean over pairs, its variance by influences: each pair's own, and of two that share."""
+    people, pairs = 200, 800
+    these = sides(people, pairs)
+    impostor = ~these.genuine
+    first, second = these.first[impostor], these.second[impostor]
+    ratios = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        a = rng.normal(0, person, people)
+        values = a[these.first] + a[these.second] + rng.normal(0, pair, 2 * pairs)
+        influence = (values[impostor] - values[impostor].mean()) / pairs
+        by_person = np.bincount(first, influence, people) + np.bincount(second, influence, people)
+        # Squares of the people's sums hold each pair's own square twice.
+        expected = max((by_person**2).sum() - (influence**2).sum(), (influence**2).sum())
+        spread = deviations(share(values, impostor), these, count=300, seed=seed)["mean"]
+        ratios.append(spread.var() / expected)
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.2)
+    # Without the correction, pairs that err alone would seem to vary three times as much.
+    if person == 0:
+        draws = share(values, impostor)
+        drawn = [draws(weights)["mean"] for weights in of_people(these, count=600, seed=0)]
+        assert np.concatenate(drawn).var() > 2 * expected
+
+
+def test_spread_of_genuine_pairs_is_that_of_their_people() -> None:
+    these = sides(200, 800)
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 1, 200)
+    values = a[these.first] + rng.normal(0, 0.5, 1600)
+    met = np.bincount(these.first[these.genuine], minlength=200).astype(float)
+    truth = (met**2).sum() / 800**2 + 0.25 / 800
+    spread = deviations(share(values, these.genuine), these, count=600, seed=0)
+    assert spread["mean"].var() == pytest.approx(truth, rel=0.25)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_spread_is_never_below_that_of_independent_pairs(seed: int) -> None:
+    # One person scores high in half of her pairs and low in the others: her pairs cancel out.
+    these = sides(6, 60, seed=seed)
+    values = np.where(np.arange(120) % 2, 1.0, -1.0)
+    statistic = share(values, ~these.genuine)
+    spread = deviations(statistic, these, count=800, seed=seed)["mean"].std()
+    pairs = np.concatenate(
+        [statistic(w)["mean"] for w in of_pairs(these, count=800, seed=seed + 100)]
+    )
+    assert spread > 0.9 * pairs.std()  # two estimates of 800 draws each
+
+
+def test_the_spread_shrinks_as_people_become_more() -> None:
+    widths = []
+    for people in (30, 120, 480):
+        these = sides(people, 4 * people)
+        rng = np.random.default_rng(1)
+        a = rng.normal(0, 1, people)
+        values = a[these.first] + a[these.second] + rng.normal(0, 1, 8 * people)
+        spread = deviations(share(values, ~these.genuine), these, count=200, seed=0)["mean"]
+        low, high = interval(0.0, spread)
+        widths.append(high - low)
+    assert widths[0] > widths[1] > widths[2]
+    assert widths[0] / widths[2] == pytest.approx(4, rel=0.35)  # √16
+
+
+def test_no_spread_stays_none() -> None:
+    these = sides(10, 20)
+    spread = deviations(share(np.ones(40), these.genuine), these, count=50, seed=0)
+    assert not spread["mean"].any()
+
+
+def test_a_wider_interval_is_surer() -> None:
+    drawn = np.random.default_rng(0).normal(0, 1, 100_000)
+    assert interval(5.0, drawn) == pytest.approx((3.04, 6.96), abs=0.03)
+    assert interval(5.0, drawn, confidence=0.9) == pytest.approx((3.355, 6.645), abs=0.03)
