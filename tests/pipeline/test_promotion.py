@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.pipeline.shell import shell
 
 pytestmark = pytest.mark.pipeline
