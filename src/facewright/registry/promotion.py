@@ -28,6 +28,7 @@ from facewright.registry.versions import (
     get_decision,
     get_scores,
     get_version,
+    set_alias,
 )
 
 __all__ = ["Version", "champion", "promote", "register", "rollback", "was_rolled_back"]
@@ -223,7 +224,7 @@ def _follow(client: Any, model: str) -> None:
     """
     wanted = sound_ledger(client, model).standing.champion
     while wanted is not None:
-        client.set_registered_model_alias(model, CHAMPION, str(wanted))
+        set_alias(client, model, CHAMPION, wanted)
         now = read_ledger(client, model).standing.champion
         if now == wanted:
             return

@@ -53,6 +53,7 @@ from facewright.registry.versions import (
     decision_digest,
     decision_path,
     get_version,
+    set_alias,
     version_from,
 )
 
@@ -119,7 +120,7 @@ def register(
                 client.set_model_version_tag(model, str(found.version), key, value)
         _enter(client, get_version(client, model, found.version), actor or present_actor())
         if CHALLENGER not in found.aliases:
-            client.set_registered_model_alias(model, CHALLENGER, str(found.version))
+            set_alias(client, model, CHALLENGER, found.version)
         return get_version(client, model, found.version)
 
 

@@ -118,6 +118,20 @@ def get_aliases(client: Any, model: str) -> dict[str, int]:
     return {alias: int(version) for alias, version in aliases.items()}
 
 
+def set_alias(client: Any, model: str, alias: str, version: int) -> None:
+    """Point an alias at a version; the last one to do so wins.
+
+    Where an alias is new, PostgreSQL refuses the second of two who make it at the same moment.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(model, alias, str(version))
+    except MlflowException:
+        if get_aliases(client, model).get(alias) != version:
+            client.set_registered_model_alias(model, alias, str(version))
+
+
 def decision_path(digest: str) -> str:
     """Where a decision lies in the run of its version."""
     return f"decisions/{digest}.json"

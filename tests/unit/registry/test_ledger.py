@@ -200,6 +200,30 @@ def test_a_kill_between_the_entry_and_the_alias_is_completed_by_the_next_command
     assert [action for action, *_ in said()].count("rollback") == 1
 
 
+def test_an_alias_that_somebody_else_made_at_the_same_moment_is_no_error(
+    add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL refuses the second insert, whether it says the same or not."""
+    import mlflow
+
+    add("one")
+    add("two")
+    real = mlflow.MlflowClient.set_registered_model_alias
+    others = iter(["1", "2"])  # the first time the same as ours, then another
+
+    def second(client: Any, model: str, alias: str, version: str) -> None:
+        other = next(others, None)
+        real(client, model, alias, version if other is None else other)
+        if other is not None:
+            raise mlflow.MlflowException("duplicate key value violates unique constraint")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", second)
+    assert "champion" in promote(MODEL, 1).aliases
+    connect().delete_registered_model_alias(MODEL, "champion")
+    assert "champion" in promote(MODEL, 1).aliases
+    assert not verify(MODEL).faults
+
+
 def test_an_alias_that_was_moved_past_the_ledger_is_told_and_put_back(add: Add) -> None:
     add("one")
     promote(MODEL)
