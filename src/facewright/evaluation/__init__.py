@@ -1,4 +1,4 @@
-"""From embeddings of verification pairs to metrics, curves and a page; numpy and pandas only.
+"""From embeddings of verification pairs to metrics, curves and a page; numpy, pandas, scipy only.
 
 `scores` everywhere is the frame that `score_pairs` makes: one row per pair with `fold`, `label`
 (1 genuine, 0 impostor), `a`, `b` (ids of images), `similarity` and `status` (`ok`, or `failure`

@@ -156,6 +156,14 @@ def _chunks(
 
 
 def interval(value: float, deviation: Floats, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Percentile interval from the deviations of resamples."""
+    """Interval from the quantiles of the deviations, as skewed as they are."""
     ends = np.quantile(deviation, ((1 - confidence) / 2, (1 + confidence) / 2))
     return value + float(ends[0]), value + float(ends[1])
+
+
+def normal_interval(
+    value: float, deviation: Floats, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval from the standard deviation alone, symmetric."""
+    reach = float(special.ndtri((1 + confidence) / 2) * deviation.std())
+    return value - reach, value + reach

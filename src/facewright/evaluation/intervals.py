@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 CONFIDENCE = 0.95
@@ -70,6 +72,20 @@ def mcnemar(lost: int, won: int) -> float:
     `lost` as `won` if both are equally good: a binomial at one half. 1 without such a pair.
     """
     return min(1.0, 2 * float(special.bdtr(min(lost, won), lost + won, 0.5)))
+
+
+def log_odds(share: npt.NDArray[np.float64], trials: int) -> npt.NDArray[np.float64]:
+    """ln((n·x + ½) / (n·(1 - x) + ½)): on this scale the spread of a share is even on both sides.
+
+    The halves keep 0 and 1 finite and remove most of the bias (Haldane, Ann. Hum. Genet. 1956).
+    """
+    return np.asarray(np.log((trials * share + 0.5) / (trials * (1 - share) + 0.5)))
+
+
+def share_of(odds: float, trials: int) -> float:
+    """The share, within [0, 1], that has these log-odds."""
+    share = float(special.expit(odds)) * (1 + 1 / trials) - 0.5 / trials
+    return min(max(share, 0.0), 1.0)
 
 
 def _check(count: int, trials: int) -> None:

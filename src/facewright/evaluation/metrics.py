@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from facewright.evaluation.bootstrap import Sides, deviations, interval
+from facewright.evaluation.bootstrap import Sides, deviations, normal_interval
 from facewright.evaluation.curves import (
     Counts,
     Weights,
@@ -17,7 +17,7 @@ from facewright.evaluation.curves import (
     supported,
 )
 from facewright.evaluation.folds import check_folds, fold_accuracies
-from facewright.evaluation.intervals import fmr_bound, wilson
+from facewright.evaluation.intervals import fmr_bound, log_odds, share_of, wilson
 from facewright.evaluation.pairs import Floats, Scored, checked, identity_codes
 
 BOUND = "fnmr_at_fmr_bound"
@@ -45,10 +45,11 @@ def verification_metrics(
       what can be said below the finest target. The latter two are left out where no impostor pair
       was compared.
     - `_low` and `_high` of accuracy, eer and every FNMR and threshold at a target: 95 % intervals
-      from resamples of identities (`bootstrap`); that of `fnmr_at_fmr_bound` takes its threshold
-      as given. Where no resample differs from the others, as with no error at all, Wilson's
-      interval for independent pairs stands in, since an interval of width zero would claim
-      certainty.
+      from the spread of resamples of identities (`bootstrap`), for shares that of their log-odds,
+      so that the side with more room is the longer one, as it is for few errors; that of
+      `fnmr_at_fmr_bound` takes its threshold as given. Where no resample differs from the others,
+      as with no error at all, Wilson's interval for independent pairs stands in, since an
+      interval of width zero would claim certainty.
     - `pairs`, `genuine`, `impostor`, `identities`, `failures` (pairs with a face not found),
       `failures_genuine`, `failures_impostor`.
 
@@ -71,7 +72,11 @@ def verification_metrics(
 
     def statistics(weights: Weights) -> dict[str, Floats]:
         accuracies = fold_accuracies(scored, weights)[0] if folded else None
-        return _figures(accepted(scored, weights), accuracies, targets, bound)
+        figures = _figures(accepted(scored, weights), accuracies, targets, bound)
+        return {
+            name: log_odds(values, trials) if (trials := _trials(name, scored)) else values
+            for name, values in figures.items()
+        }
 
     ones = np.ones((1, scored.pairs), np.int32)
     counts = accepted(scored, ones)
@@ -141,8 +146,9 @@ def _trials(name: str, scored: Scored) -> int:
 def _ends(value: float, deviation: Floats, *, trials: int) -> tuple[float, float]:
     """Ends of an interval: `trials` are those of a share, 0 for a similarity."""
     if not trials:
-        return interval(value, deviation)
+        return normal_interval(value, deviation)
     if not deviation.any():
         return wilson(value, trials)
-    low, high = interval(value, deviation)
-    return max(low, 0.0), min(high, 1.0)
+    odds = float(log_odds(np.array(value), trials))
+    low, high = (share_of(end, trials) for end in normal_interval(odds, deviation))
+    return low, high

@@ -6,6 +6,7 @@ from facewright.evaluation.bootstrap import (
     Sides,
     deviations,
     interval,
+    normal_interval,
     of_impostors,
     of_pairs,
     of_people,
@@ -138,5 +139,9 @@ def test_no_spread_stays_none() -> None:
 
 def test_a_wider_interval_is_surer() -> None:
     drawn = np.random.default_rng(0).normal(0, 1, 100_000)
-    assert interval(5.0, drawn) == pytest.approx((3.04, 6.96), abs=0.03)
-    assert interval(5.0, drawn, confidence=0.9) == pytest.approx((3.355, 6.645), abs=0.03)
+    for ends in (interval, normal_interval):
+        assert ends(5.0, drawn) == pytest.approx((3.04, 6.96), abs=0.03)
+        assert ends(5.0, drawn, confidence=0.9) == pytest.approx((3.355, 6.645), abs=0.03)
+    low, high = interval(0.0, drawn**3)
+    assert -low == pytest.approx(high, rel=0.1)
+    assert interval(0.0, np.exp(drawn))[0] > 0 > normal_interval(0.0, np.exp(drawn))[0]

@@ -5,8 +5,10 @@ from scipy import stats
 from facewright.evaluation.intervals import (
     clopper_pearson,
     fmr_bound,
+    log_odds,
     lower_bound,
     mcnemar,
+    share_of,
     upper_bound,
     wilson,
 )
@@ -80,3 +82,20 @@ def test_fmr_bound_is_where_seeing_none_has_a_chance_of_one_in_twenty() -> None:
 def test_mcnemar_agrees_with_scipy(lost: int, won: int) -> None:
     expected = stats.binomtest(lost, lost + won).pvalue if lost + won else 1.0
     assert mcnemar(lost, won) == mcnemar(won, lost) == pytest.approx(expected)
+
+
+def test_shares_come_back_from_their_log_odds() -> None:
+    shares = np.array([0.0, 1e-4, 0.3, 0.5, 0.9999, 1.0])
+    odds = log_odds(shares, 3000)
+    assert np.isfinite(odds).all()
+    assert [share_of(value, 3000) for value in odds] == pytest.approx(shares.tolist(), abs=1e-12)
+    assert odds[3] == 0
+    assert log_odds(1 - shares, 3000) == pytest.approx(-odds)
+    assert (share_of(-99.0, 3000), share_of(99.0, 3000)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("share", "trials"), [(0.1, 200), (0.4, 60), (0.03, 1000)])
+def test_the_spread_of_log_odds_is_that_of_the_binomial(share: float, trials: int) -> None:
+    seen = np.random.default_rng(0).binomial(trials, share, 100_000) / trials
+    expected = np.sqrt(1 / (trials * share) + 1 / (trials * (1 - share)))
+    assert log_odds(seen, trials).std() == pytest.approx(expected, rel=0.05)

@@ -7,7 +7,7 @@ import pytest
 
 from facewright.errors import EvaluationError
 from facewright.evaluation import verification_metrics
-from facewright.evaluation.intervals import fmr_bound, wilson
+from facewright.evaluation.intervals import clopper_pearson, fmr_bound, wilson
 
 SETTINGS = {"fmr_targets": [0.1, 0.01], "bootstrap": 200, "seed": 0}
 
@@ -100,6 +100,20 @@ def test_perfect_scores_do_not_claim_certainty(make_scores: Callable) -> None:
     assert (metrics["accuracy_low"], metrics["accuracy_high"]) == pytest.approx(wilson(1.0, 200))
     assert metrics["fnmr_at_fmr_0.1_high"] == pytest.approx(wilson(0.0, 100)[1])
     assert metrics["eer_high"] == pytest.approx(wilson(0.0, 100)[1])
+
+
+@pytest.mark.parametrize("errors", [1, 2, 5])
+def test_a_few_errors_have_an_interval_near_the_exact_one(
+    make_scores: Callable, errors: int
+) -> None:
+    scores, identities = make_scores(gap=40.0, people=2000, per_fold=300)
+    wrong = scores.index[scores["label"] == 1][:errors]
+    scores.loc[wrong, "similarity"] = -0.9
+    metrics = verification_metrics(scores, identities=identities, **SETTINGS | {"bootstrap": 1000})
+    low, high = clopper_pearson(errors, 1500)
+    assert metrics["fnmr_at_fmr_0.1"] == errors / 1500
+    assert metrics["fnmr_at_fmr_0.1_high"] == pytest.approx(high, rel=0.35)
+    assert 0 <= metrics["fnmr_at_fmr_0.1_low"] < 2.5 * low + 0.1 / 1500
 
 
 def test_a_detector_that_finds_nothing_scores_nothing(make_scores: Callable) -> None:
