@@ -15,11 +15,11 @@ nobody were shared, and taken off twice:
 V is never taken below what wholly independent pairs would give, which two noisy estimates could
 do. The deviations of the people's resamples, whose shape holds the skewness, are shrunk to V.
 
-Impostor pairs of the same two people are drawn each for itself, although they are no more
-independent than others: where few people meet again and again this takes off less, and such sets
-are those in which resamples of people show too little spread. For the same reason deviations are
-stretched as Student's t stretches the normal interval, which matters for fewer than about fifty
-people (Hesterberg, Am. Stat. 2015).
+Resamples of few things show too little spread. Deviations are therefore stretched as Student's t
+stretches the normal interval (Hesterberg, Am. Stat. 2015) by the number of what the figure rests
+on: people, or for a threshold at an FMR the different couples of people that it falsely matches,
+which can be a handful where few people meet again and again. For the same reason impostor pairs
+of the same two people are drawn each for itself, which takes off less than drawing couples would.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +49,14 @@ class Sides:
         return Sides(self.first[order], self.second[order], self.genuine[order], self.people)
 
 
-def deviations(statistics: Statistics, sides: Sides, *, count: int, seed: int) -> dict[str, Floats]:
+def deviations(
+    statistics: Statistics,
+    sides: Sides,
+    *,
+    count: int,
+    seed: int,
+    units: Mapping[str, int] | None = None,
+) -> dict[str, Floats]:
     """`(count,)` deviations of each statistic from what all pairs give, as people vary.
 
     Args:
@@ -57,6 +64,7 @@ def deviations(statistics: Statistics, sides: Sides, *, count: int, seed: int) -
         sides: of the pairs, in the order of the weights.
         count: resamples of people, and as many of pairs for the correction.
         seed: the same seed gives the same deviations, whatever the statistic.
+        units: how many independent things a statistic rests on, if fewer than all people.
     """
     point = statistics(np.ones((1, len(sides.first)), np.int32))
     seeds = np.random.SeedSequence(seed).spawn(3)
@@ -70,14 +78,22 @@ def deviations(statistics: Statistics, sides: Sides, *, count: int, seed: int) -
         least = independent[name].var()
         wanted = max(spread - 2 * alone[name].var(), least)
         shrink = np.sqrt(min(wanted / spread, 1.0)) if spread > 0 else 1.0
-        found[name] = (people[name] - value[0]) * shrink * _stretch(sides.people)
+        found[name] = (people[name] - value[0]) * shrink
+        found[name] *= _stretch(min((units or {}).get(name, sides.people), sides.people))
     return found
 
 
-def _stretch(people: int) -> float:
+def _stretch(units: int) -> float:
     """Student's quantile over the normal one, and the spread about a mean that was fitted."""
-    free = people - 1
-    return float(special.stdtrit(free, 0.975) / special.ndtri(0.975) * np.sqrt(people / free))
+    free = max(units - 1, 1)
+    return float(special.stdtrit(free, 0.975) / special.ndtri(0.975) * np.sqrt(1 + 1 / free))
+
+
+def couples(sides: Sides, chosen: Bools) -> int:
+    """How many different couples of people the chosen impostor pairs hold."""
+    chosen = chosen & ~sides.genuine
+    low, high = np.sort(np.stack((sides.first[chosen], sides.second[chosen])), axis=0)
+    return len(np.unique(low * sides.people + high))
 
 
 def _drawn(statistics: Statistics, resamples: Iterator[Weights]) -> dict[str, Floats]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.bootstrap import Sides, deviations, interval
+from facewright.evaluation.bootstrap import Sides, couples, deviations, interval, normal_interval
 from facewright.evaluation.curves import Weights, accepted, fnmr_at_fmr, supported
 from facewright.evaluation.folds import check_folds, correct_decisions, fold_accuracies
 from facewright.evaluation.intervals import lower_bound, mcnemar, upper_bound
@@ -112,13 +112,17 @@ def compare(
 
     ones = np.ones((1, len(sides.first)), np.int32)
     new, old = figures(one, ones), figures(other, ones)
-    spread = deviations(gains, sides, count=bootstrap, seed=seed) if new else {}
-    found = {}
+    found, units = {}, {}
+    decided: dict[str, Bools] = {}
     for key in new:
-        right, counted = _decisions(key, one, fmr_target), _decisions(key, other, fmr_target)
-        mine, theirs = np.empty((2, len(sides.first)), bool)
-        mine[one_rows], theirs[other_rows] = right, counted
-        judged = sides.genuine if key == "fnmr" else np.ones(len(mine), bool)
+        decided[key] = np.zeros((2, len(sides.first)), bool)
+        for side, (scored, rows) in enumerate(((one, one_rows), (other, other_rows))):
+            decided[key][side, rows] = _decisions(key, scored, fmr_target)
+    if "fnmr" in new:  # an impostor pair that is decided wrongly is falsely matched
+        units["fnmr"] = min(couples(sides, ~right) for right in decided["fnmr"])
+    spread = deviations(gains, sides, count=bootstrap, seed=seed, units=units) if new else {}
+    for key, (mine, theirs) in decided.items():
+        judged = sides.genuine if key == "fnmr" else np.ones_like(mine)
         found[key] = _difference(
             float(new[key][0]),
             float(old[key][0]),
@@ -145,7 +149,7 @@ def _sign(figure: str) -> int:
 
 
 def _decisions(figure: str, scored: Scored, fmr_target: float) -> Bools:
-    """`(P,)`: whether each pair is decided rightly (a genuine pair: accepted)."""
+    """`(P,)`: whether each pair is decided rightly."""
     ones = np.ones((1, scored.pairs), np.int32)
     if figure == "accuracy":
         return correct_decisions(scored, fold_accuracies(scored, ones)[1][0])
@@ -166,8 +170,8 @@ def _difference(
     margin: float,
 ) -> Difference:
     gain = (new - old) * sign
-    low, high = interval(gain, spread)
-    lower, upper = interval(gain, spread, confidence=1 - 2 * level)
+    low, high = _reach(gain, spread, confidence=0.95)
+    lower, upper = _reach(gain, spread, confidence=1 - 2 * level)
     if won + lost < FEW:
         few_low, few_high = _exact(won, lost, trials, error=0.025)
         few_lower, few_upper = _exact(won, lost, trials, error=level)
@@ -195,6 +199,16 @@ def _difference(
         mcnemar_p=mcnemar(lost, won),
         verdict=verdict,
     )
+
+
+def _reach(gain: float, spread: Floats, *, confidence: float) -> tuple[float, float]:
+    """The farther ends of two intervals: either alone can be too short where few pairs decide."""
+    lows, highs = zip(
+        interval(gain, spread, confidence=confidence),
+        normal_interval(gain, spread, confidence=confidence),
+        strict=True,
+    )
+    return min(lows), max(highs)
 
 
 def _exact(won: int, lost: int, trials: int, *, error: float) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from facewright.evaluation.bootstrap import Sides, deviations, normal_interval
+from facewright.evaluation.bootstrap import Sides, couples, deviations, normal_interval
 from facewright.evaluation.curves import (
     Counts,
     Weights,
@@ -103,7 +103,11 @@ def verification_metrics(
     metrics |= point
     if bootstrap:
         sides = Sides(first, second, first == second, people).permuted(rows)
-        found = deviations(statistics, sides, count=bootstrap, seed=seed)
+        units: dict[str, int] = {}
+        for fmr in targets:
+            matched = couples(sides, scored.similarity >= point[f"threshold_at_fmr_{fmr:g}"])
+            units |= {f"{figure}_at_fmr_{fmr:g}": matched for figure in ("fnmr", "threshold")}
+        found = deviations(statistics, sides, count=bootstrap, seed=seed, units=units)
         for name, value in point.items():
             low, high = _ends(value, found[name], trials=_trials(name, scored))
             metrics |= {f"{name}_low": low, f"{name}_high": high}

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from facewright.evaluation import bootstrap
 from facewright.evaluation.bootstrap import (
     Sides,
+    couples,
     deviations,
     interval,
     normal_interval,
@@ -145,3 +147,25 @@ def test_a_wider_interval_is_surer() -> None:
     low, high = interval(0.0, drawn**3)
     assert -low == pytest.approx(high, rel=0.1)
     assert interval(0.0, np.exp(drawn))[0] > 0 > normal_interval(0.0, np.exp(drawn))[0]
+
+
+def test_couples_are_counted_once_in_either_order_and_only_of_impostors() -> None:
+    first, second = np.array([0, 1, 2, 0, 3, 3]), np.array([1, 0, 0, 1, 3, 1])
+    pairs = Sides(first, second, first == second, 4)
+    assert couples(pairs, np.ones(6, bool)) == 3  # {0, 1}, {0, 2}, {1, 3}
+    assert couples(pairs, np.arange(6) == 4) == 0
+    assert couples(pairs, np.isin(np.arange(6), (0, 1, 3))) == 1
+
+
+@pytest.mark.parametrize("units", [2, 5, 30])
+def test_what_rests_on_little_is_stretched_as_students_t(units: int) -> None:
+    these = sides(100, 300)
+    values = np.random.default_rng(0).normal(0, 1, 600)
+    statistic = share(values, ~these.genuine)
+    plain = deviations(statistic, these, count=50, seed=0, units={"mean": 100})["mean"]
+    few = deviations(statistic, these, count=50, seed=0, units={"mean": units})["mean"]
+    expected, base = (
+        stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975) * np.sqrt(n / (n - 1))
+        for n in (units, 100)
+    )
+    np.testing.assert_allclose(few / plain, expected / base)
