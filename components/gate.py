@@ -12,7 +12,7 @@ def gate(
     evaluate: dsl.Input[dsl.Artifact],
     output: dsl.Output[dsl.Artifact],
 ) -> str:
-    """Decide by the promotion policy: `promote` or `hold`."""
+    """Decide by the promotion policy: `promote`, `hold` or `insufficient evidence`."""
     import os
     from pathlib import Path
 

@@ -67,7 +67,8 @@ def test_worse_equal_and_better_challengers(aside: Path, project: Path) -> None:
     better = challenge(aside, project, epochs=10, seed=4)
     assert (better["outcome"], better["promoted"]) == ("promote", True)
 
-    history = shell(aside, sys.executable, "-m", "facewright.cli", "history").stdout
-    assert sum("promote" in line.split() for line in history.splitlines()) >= 2
+    history = shell(aside, sys.executable, "-m", "facewright.cli", "history").stdout.splitlines()
+    at = history[0].index("action")
+    assert sum(line[at:].startswith("promote") for line in history[1:]) == 2
     verified = shell(aside, sys.executable, "-m", "facewright.cli", "ledger", "verify")
     assert verified.returncode == 0, verified.stderr

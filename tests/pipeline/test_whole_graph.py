@@ -165,7 +165,9 @@ def test_a_version_that_was_rolled_back_stays_back(project: Path) -> None:
     file = project / "params.yaml"
     file.write_text(file.read_text().replace("calibration_crops: 256", "calibration_crops: 255"))
     policy = project / "mlflow" / "promotion.yaml"
-    policy.write_text(policy.read_text().replace("_from_champion: 0.0", "_from_champion: 0.5"))
+    strict = policy.read_text()
+    policy.write_text(strict.replace("  margin: 0.0", "  margin: 0.5"))
+    assert policy.read_text() != strict
     assert shell(project, "dvc", "repro").returncode == 0
     assert "version 2, champion" in shell(project, "facewright", "report").stdout
     assert "version 1 is champion again" in shell(project, "facewright", "rollback").stdout

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from facewright.evaluation import verification_metrics
-from facewright.evaluation.record import FACTS, SCORES
+from facewright.evaluation.record import FACTS, SCORES, data_facts
+from facewright.evaluation.thresholds import thresholds_of, write_thresholds
 from facewright.files import file_digest
 
 FORMS = ("teacher", "student", "student-int8")
@@ -53,6 +54,7 @@ def write_evaluation(
     folder.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(folder / SCORES, index=False)
     metrics: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
     for form, frame in zip(FORMS, frames, strict=True):
         found = verification_metrics(
             frame,
@@ -64,14 +66,36 @@ def write_evaluation(
         latency = {"student-int8": 2.0}.get(form, 4.0)
         extra = {"latency_ms": latency, "cosine": 0.98, "threshold_shift": 0.01}
         metrics |= {f"{form}.{key}": value for key, value in (found | extra).items()}
+        rows.append({"recognizer": form, **found, **extra})
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    write_thresholds(
+        folder / "thresholds.json",
+        [
+            thresholds_of(
+                {
+                    key.partition(".")[2]: v
+                    for key, v in metrics.items()
+                    if key.startswith(f"{form}.")
+                },
+                recognizer=form,
+                weights_sha256=weights or "f" * 64,
+                backend="onnxruntime",
+                dataset="faces",
+                pairs_digest=pairs,
+            )
+            for form in FORMS
+        ],
+    )
+    names = ("name", "kind", "source", "source_digest", "licence", "consent", "collected")
+    card = dict.fromkeys(names, "") | {"name": "faces", "licence": "CC0"}
     facts: dict[str, Any] = {
         "pairs_digest": pairs,
         "scores_digest": file_digest(folder / SCORES),
         "weights": dict.fromkeys(FORMS, weights),
-        "licences": {"train": "CC0", "verify": "CC0"},
-        "collected": {"train": "", "verify": ""},
+        "rows": rows,
+        "engines_not_run": {},
         "flip": True,
+        **data_facts(training=card, verification=card),
     }
     (folder / FACTS).write_text(json.dumps(facts))
     return metrics
