@@ -87,6 +87,8 @@ def _explain(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> None:
     from facewright.registry.ledger import verify, verify_file
 
+    if options.file is not None and options.extends is not None:
+        raise RegistryError("--file and --extends: give one of them, and the other by itself")
     if options.file is not None:
         ledger, where = verify_file(options.file), str(options.file)
     else:

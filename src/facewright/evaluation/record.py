@@ -24,6 +24,10 @@ from facewright.files import file_digest, write_json
 
 SCORES = "scores.parquet"
 FACTS = "evaluation.json"
+NEEDED = (  # what others read of the facts
+    *("pairs_digest", "scores_digest", "weights", "rows", "flip", "notice"),
+    *("training_set", "verification_set", "licences", "collected"),
+)
 
 
 def write_record(
@@ -87,11 +91,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / FACTS
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        facts["pairs_digest"], facts["scores_digest"]
+        lacking = [key for key in NEEDED if key not in facts]
     except FileNotFoundError as error:
         raise EvaluationError(f"{path} is missing: run evaluate first") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError(f"{path} holds no evaluation: run evaluate again") from error
+    if lacking:
+        raise EvaluationError(f"{path} lacks {', '.join(lacking)}: run evaluate again")
     return facts
 
 

@@ -55,6 +55,7 @@ class Evidence:
     metrics: Mapping[str, float]  # flat, of evaluate: `student.accuracy`, `student-int8.cosine` …
     pairs_digest: str
     weights: Mapping[str, str]  # sha256 of the weights of each form
+    scores_digest: str  # sha256 of the file of scores
     forms: Sequence[str]  # compressed forms that may be served, the one to prefer first
     parity: Mapping[str, Comparison]  # each of them against REFERENCE on the same pairs
     collected: Mapping[str, str] = field(default_factory=dict)  # per dataset, a day or ""
@@ -73,6 +74,8 @@ class Decision:
     champion: int | None  # the version it was compared with
     pairs_digest: str
     rules: tuple[Rule, ...]
+    weights: Mapping[str, str] = field(default_factory=dict)  # sha256 of each form that was judged
+    scores_digest: str = ""  # sha256 of the scores that were judged
 
     @property
     def reason(self) -> str:
@@ -119,6 +122,8 @@ def decide(evidence: Evidence, *, policy: Mapping[str, Any], today: date) -> Dec
         champion=evidence.champion.version if evidence.champion else None,
         pairs_digest=evidence.pairs_digest,
         rules=(*choosing, *judging),
+        weights=dict(evidence.weights),
+        scores_digest=evidence.scores_digest,
     )
 
 
@@ -246,7 +251,8 @@ def _slices(evidence: Evidence, serve: str, limits: Mapping[str, float | None]) 
             text = "no slices, or too few errors in them to tell"
             rules.append(Rule(name, "outcome", UNCLEAR, text))
             continue
-        column, ratio = max(found.items(), key=lambda item: item[1])
+        # One that is no number is the worst.
+        column, ratio = max(found.items(), key=lambda item: (item[1] != item[1], item[1]))
         text = f"{ratio:.2f} between slices of {column}, at most {most:g}"
         rules.append(Rule(name, "outcome", PASS if ratio <= most + ROUNDING else FAIL, text))
     return rules
@@ -259,7 +265,8 @@ def _data(evidence: Evidence, policy: Mapping[str, Any], *, today: date) -> list
             name: (today - date.fromisoformat(day)).days if day else None
             for name, day in evidence.collected.items()
         }
-        old = [name for name, age in ages.items() if age is not None and age > most]
+        # A day that is still to come is a mistake, and no proof of youth.
+        old = [name for name, age in ages.items() if age is not None and not 0 <= age <= most]
         unknown = [name for name, age in ages.items() if age is None]
         text = ", ".join(
             f"{name} {'of unknown age' if age is None else f'{age} days old'}"

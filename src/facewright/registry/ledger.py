@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from facewright.errors import RegistryError
+from facewright.errors import RegistryError, StorageError
 from facewright.files import storage_errors
 from facewright.progress import say
 from facewright.registry.chain import REASON_LENGTH, Draft, Entry, Ledger, examine, named, sign
@@ -156,6 +156,8 @@ def export(model: str, path: Path) -> int:
         ledger = read_ledger(client, model)
     if not ledger.lines:
         raise RegistryError(f"{model} has no ledger: register a version first")
+    if not path.parent.is_dir() or path.is_dir():
+        raise StorageError(f"{path} cannot be written: name a file in a folder that is there")
     partial = path.with_name(f".{path.name}.partial")
     with storage_errors(path):
         partial.write_text("".join(f"{line}\n" for line in ledger.lines), encoding="ascii")

@@ -85,8 +85,9 @@ def register(
         actor: who registers; else `present_actor`.
 
     Raises:
-        RegistryError: the server cannot be used, the recognizer to serve is missing, or the ledger
-            does not verify or does not trust this person's key.
+        RegistryError: the server cannot be used, the recognizer to serve is missing, the decision
+            is on other weights or scores, or the ledger does not verify or does not trust this
+            person's key.
         EngineError: a folder is no recognizer, or its weights are not those of its card.
     """
     cards = {name: read_card(folder) for name, folder in folders.items()}
@@ -94,10 +95,11 @@ def register(
         raise RegistryError(
             f"the gate serves {decision.serve!r}, which is not among {', '.join(sorted(cards))}"
         )
-    digest = _content_digest(cards, metrics, decision)
-    path = decision_path(decision_digest(decision))
     evaluation_files = list(evaluation_files)
     scores = next((file_digest(file) for file in evaluation_files if file.name == SCORES), "")
+    _check_judged(cards, scores, decision)
+    digest = _content_digest(cards, metrics, decision)
+    path = decision_path(decision_digest(decision))
     client = connect()
     with registry_errors(f"{model} cannot be registered"):
         found = _find(client, model, digest)
@@ -122,6 +124,21 @@ def register(
         if CHALLENGER not in found.aliases:
             set_alias(client, model, CHALLENGER, found.version)
         return get_version(client, model, found.version)
+
+
+def _check_judged(cards: Mapping[str, RecognizerCard], scores: str, decision: Decision) -> None:
+    """Refuse a decision on other weights or other scores than those that come with it."""
+    for name, judged in decision.weights.items():
+        if name in cards and cards[name].weights_sha256 != judged:
+            raise RegistryError(
+                f"the gate judged other weights of {name} ({judged[:12]}) than are there "
+                f"({cards[name].weights_sha256[:12]}): run evaluate and gate again"
+            )
+    if decision.scores_digest and decision.scores_digest != scores:
+        raise RegistryError(
+            f"the gate judged other scores ({decision.scores_digest[:12]}) than are there "
+            f"({scores[:12] or 'none'}): run gate again"
+        )
 
 
 def _enter(client: Any, version: Version, actor: str) -> None:

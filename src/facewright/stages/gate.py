@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from facewright.errors import EvaluationError
 from facewright.evaluation.comparison import Comparison, compare
 from facewright.evaluation.record import SCORES, people_of, read_facts, read_scores
 from facewright.files import whole_directory, write_json
@@ -22,6 +23,9 @@ def run(*, evaluate: Path, output: Path, params: Gate) -> str:
     """Write `decision.json` and `policy.json`; returns `promote`, `hold` or `insufficient …`."""
     facts = read_facts(evaluate)
     scores = read_scores(evaluate / SCORES, digest=facts["scores_digest"])
+    for name in (REFERENCE, *FORMS):
+        if name not in scores:
+            raise EvaluationError(f"{evaluate / SCORES} holds none of {name!r}: run evaluate again")
     serving = champion(params.model)
 
     def compared(one: pd.DataFrame, other: pd.DataFrame) -> Comparison:
@@ -45,6 +49,7 @@ def run(*, evaluate: Path, output: Path, params: Gate) -> str:
             metrics=metrics,
             pairs_digest=facts["pairs_digest"],
             weights=facts["weights"],
+            scores_digest=facts["scores_digest"],
             forms=FORMS,
             parity={name: compared(scores[name], scores[REFERENCE]) for name in FORMS},
             collected=facts["collected"],

@@ -1,6 +1,7 @@
 """Evaluations as the stage leaves them, of recognizers that are as good as is asked."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ FOLDS, PEOPLE, PAIRS = 10, 20, 40  # people and pairs of each kind per fold
 
 
 def write_evaluation(
-    folder: Path, *, skill: float, seed: str = "", pairs: str = "a" * 64, weights: str = ""
+    folder: Path,
+    *,
+    skill: float,
+    seed: str = "",
+    pairs: str = "a" * 64,
+    weights: Mapping[str, str] = {},
 ) -> dict[str, float]:
     """Write `scores.parquet`, `metrics.json`, `evaluation.json`; returns the metrics.
 
@@ -78,7 +84,7 @@ def write_evaluation(
                     if key.startswith(f"{form}.")
                 },
                 recognizer=form,
-                weights_sha256=weights or "f" * 64,
+                weights_sha256=weights.get(form, "f" * 64),
                 backend="onnxruntime",
                 dataset="faces",
                 pairs_digest=pairs,
@@ -91,7 +97,7 @@ def write_evaluation(
     facts: dict[str, Any] = {
         "pairs_digest": pairs,
         "scores_digest": file_digest(folder / SCORES),
-        "weights": dict.fromkeys(FORMS, weights),
+        "weights": dict(weights),
         "rows": rows,
         "engines_not_run": {},
         "flip": True,

@@ -92,6 +92,7 @@ def evidence(**changes: Any) -> Evidence:
         Evidence(
             metrics=metrics(),
             pairs_digest=PAIRS,
+            scores_digest="e" * 64,
             weights={"student": "s" * 64, "student-int8": "i" * 64},
             forms=("student-int8",),
             parity={"student-int8": comparison(-0.002)},
@@ -241,6 +242,8 @@ def test_figure_that_the_pairs_do_not_support_is_unclear() -> None:
         ({"fnmr_ratio_quality": 1.5, "fnmr_ratio_turn": 2.0}, "promote"),
         ({"fnmr_ratio_quality": 1.5, "fnmr_ratio_turn": 2.1}, "hold"),
         ({"fnmr_ratio_quality": NAN}, "hold"),
+        ({"fnmr_ratio_quality": 1.2, "fnmr_ratio_turn": NAN}, "hold"),
+        ({"fnmr_ratio_quality": NAN, "fnmr_ratio_turn": 1.2}, "hold"),
         ({"fmr_ratio_quality": 9.0}, "insufficient evidence"),  # of the other rate
         ({}, "insufficient evidence"),
     ],
@@ -258,6 +261,7 @@ def test_slices_may_not_differ_too_much(ratios: dict[str, float], outcome: str) 
         (180, {"train": "", "verify": "2026-06-01"}, "insufficient evidence"),
         (20, {"train": "", "verify": "2026-06-01"}, "hold"),
         (180, {}, "insufficient evidence"),
+        (180, {"train": "2026-07-01", "verify": "2026-06-01"}, "hold"),  # still to come
     ],
 )
 def test_data_may_be_too_old(days: int, collected: dict[str, str], outcome: str) -> None:

@@ -37,7 +37,7 @@ def graph(store: Path, folders: Callable[[str], dict[str, Path]]) -> Graph:
         evaluate, gate, registered = (root / name for name in ("evaluate", "gate", "register"))
         registered.mkdir(parents=True, exist_ok=True)
         recognizers = folders(seed)
-        weights = read_card(recognizers["student-int8"]).weights_sha256
+        weights = {name: read_card(made).weights_sha256 for name, made in recognizers.items()}
         metrics = write_evaluation(evaluate, skill=skill, seed=seed, pairs=pairs, weights=weights)
         gate_stage.run(evaluate=evaluate, output=gate, params=POLICY)
         version = register(
@@ -120,6 +120,44 @@ def test_edited_scores_never_promote(graph: Graph, store: Path) -> None:
     with pytest.raises(RegistryError, match="scores of facewright version 1 were edited"):
         gate_stage.run(evaluate=path.parent, output=gate, params=POLICY)
     assert serving_version(store) == 1
+
+
+def test_a_decision_holds_for_what_was_judged_alone(
+    graph: Graph, store: Path, folders: Callable[[str], dict[str, Path]]
+) -> None:
+    graph("one")
+    root, other = store / "one", folders("two")
+    decision = read_decision(root / "gate" / "decision.json")
+    lineage = Lineage("m5.dir", "c0ffee", "p" * 64)
+
+    def registered(recognizers: dict[str, Path]) -> None:
+        files = sorted((root / "evaluate").iterdir())
+        register(
+            model=MODEL,
+            folders=recognizers,
+            metrics={},
+            evaluation_files=files,
+            decision=decision,
+            lineage=lineage,
+        )
+
+    with pytest.raises(RegistryError, match="the gate judged other weights of "):
+        registered(other)
+    write_evaluation(root / "evaluate", skill=1.0, seed="two")
+    with pytest.raises(RegistryError, match="the gate judged other scores "):
+        registered(folders("one"))
+    assert serving_version(store) == 1
+
+
+@pytest.mark.parametrize("missing", ["weights", "rows", "licences", "scores_digest"])
+def test_an_evaluation_of_before_is_one_line(store: Path, missing: str) -> None:
+    write_evaluation(store / "evaluate", skill=3.0)
+    path = store / "evaluate" / "evaluation.json"
+    facts = json.loads(path.read_text())
+    del facts[missing]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(EvaluationError, match=rf"evaluation\.json lacks {missing}: run evaluate"):
+        gate_stage.run(evaluate=store / "evaluate", output=store / "gate", params=POLICY)
 
 
 def serving_version(store: Path) -> int:
