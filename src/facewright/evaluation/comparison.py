@@ -76,7 +76,8 @@ def compare(
     its own, learned anew in every resample: pairs that are hard for both cancel out, and a
     threshold that was lucky is not taken for skill. What the two decide differently is counted
     at the fold's thresholds for the accuracy, and over the genuine pairs at the target's threshold
-    for the FNMR. Where fewer than ten pairs are decided differently, the bounds reach at least as
+    for the FNMR. Bounds reach to the farther of the resamples' quantiles and the normal interval of
+    their spread. Where fewer than ten pairs are decided differently, the bounds reach at least as
     far as exact ones (Clopper–Pearson of `won` and of `lost`, each at half the error), because
     resamples of hardly any difference show hardly any spread.
 
