@@ -148,6 +148,8 @@ def test_card_from_the_files_is_the_same(tmp_path: Path, given: dict[str, Any]) 
     facts = {
         "pairs_digest": given["pairs_digest"],
         "rows": given["rows"],
+        "weights": {},
+        "flip": True,
         **data_facts(training=FULL["Training"], verification=FULL["Verification"]),
     }
     people = dict(zip(images["id"], images["identity"], strict=True))
