@@ -36,7 +36,7 @@ def storage_errors(where: Path) -> Iterator[None]:
             raise StorageError(
                 f"{named} cannot be read or written: check its permissions"
             ) from error
-        if number in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG):
+        if number in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
             named = str(getattr(error, "filename", None) or where)
             shown = named if len(named) < SHOWN else f"{named[:SHOWN]}…"
             raise StorageError(
