@@ -21,6 +21,7 @@ from facewright.evaluation.intervals import fmr_bound, log_odds, share_of, wilso
 from facewright.evaluation.pairs import Floats, Scored, checked, identity_codes
 
 BOUND = "fnmr_at_fmr_bound"
+FEW = 10  # errors, below which resamples do not know the spread of their number
 
 
 def verification_metrics(
@@ -148,11 +149,18 @@ def _trials(name: str, scored: Scored) -> int:
 
 
 def _ends(value: float, deviation: Floats, *, trials: int) -> tuple[float, float]:
-    """Ends of an interval: `trials` are those of a share, 0 for a similarity."""
+    """Ends of an interval: `trials` are those of a share, 0 for a similarity.
+
+    Resamples of hardly any error show hardly any spread: then no end is nearer than Wilson's for
+    independent pairs.
+    """
     if not trials:
         return normal_interval(value, deviation)
     if not deviation.any():
         return wilson(value, trials)
     odds = float(log_odds(np.array(value), trials))
     low, high = (share_of(end, trials) for end in normal_interval(odds, deviation))
+    if min(value, 1 - value) * trials < FEW:
+        least = wilson(value, trials)
+        low, high = min(low, least[0]), max(high, least[1])
     return low, high

@@ -8,6 +8,7 @@ import pytest
 from facewright.errors import EvaluationError
 from facewright.evaluation import verification_metrics
 from facewright.evaluation.intervals import clopper_pearson, fmr_bound, wilson
+from facewright.evaluation.metrics import _ends
 
 SETTINGS = {"fmr_targets": [0.1, 0.01], "bootstrap": 200, "seed": 0}
 
@@ -184,3 +185,16 @@ def test_refusals_reach_the_caller(make_scores: Callable) -> None:
         verification_metrics(scores, identities={}, **SETTINGS)
     with pytest.raises(EvaluationError, match="not one pair"):
         verification_metrics(scores.iloc[:0], identities=identities, **SETTINGS)
+
+
+@pytest.mark.parametrize("errors", [0, 1, 9])
+def test_hardly_any_error_claims_no_certainty(errors: int) -> None:
+    """One resample in a hundred that differs by a hair must not make an interval of a hair."""
+    trials = 500
+    deviation = np.zeros(100)
+    deviation[0] = 1e-3  # on the scale of log-odds
+    for value in (errors / trials, 1 - errors / trials):
+        low, high = _ends(value, deviation, trials=trials)
+        least = wilson(value, trials)
+        assert low <= least[0]
+        assert high >= least[1]
