@@ -12,8 +12,8 @@ nobody were shared, and taken off twice:
 
     V = V_people - 2 · V_alone
 
-V is never taken below what wholly independent pairs would give, which two noisy estimates could
-do. The deviations of the people's resamples, whose shape holds the skewness, are shrunk to V.
+No more is taken off than leaves what wholly independent pairs would give, which two noisy
+estimates could do; nothing is ever added. The deviations of the people's resamples, whose shape holds the skewness, are shrunk to V.
 
 Resamples of few things show too little spread. Deviations are therefore stretched as Student's t
 stretches the normal interval (Hesterberg, Am. Stat. 2015) by the number of what the figure rests
