@@ -13,7 +13,8 @@ nobody were shared, and taken off twice:
     V = V_people - 2 · V_alone
 
 No more is taken off than leaves what wholly independent pairs would give, which two noisy
-estimates could do; nothing is ever added. The deviations of the people's resamples, whose shape holds the skewness, are shrunk to V.
+estimates could do; nothing is ever added. The deviations of the people's resamples, whose shape
+holds the skewness, are shrunk to V.
 
 Resamples of few things show too little spread. Deviations are therefore stretched as Student's t
 stretches the normal interval (Hesterberg, Am. Stat. 2015) by the number of what the figure rests
