@@ -88,6 +88,7 @@ def run(
         "rows": [{"recognizer": name, **answer.metrics} for name, answer in answers.items()],
         "flip": params.flip,
         "engines_not_run": idle,
+        "slices": params.slices,
         **data_facts(training=asdict(trained.card), verification=asdict(card)),
     }
     with whole_directory(output) as folder:
