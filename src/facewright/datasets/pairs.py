@@ -33,7 +33,7 @@ def check_pairs(
             f"{where}: {faults[0]} ({len(faults)} faults): correct the list of templates"
         )
     what = "images" if templates is None else "templates"
-    known = images["id"] if templates is None else templates["template"]
+    known = (images["id"] if templates is None else templates["template"]).unique()
     for side in ("a", "b"):
         missing = pairs.loc[~pairs[side].isin(known), side]
         if len(missing):
