@@ -128,7 +128,9 @@ def _mean_of(
     known = counted & np.isfinite(numbers)
     sums = np.bincount(template, weights=np.where(known, numbers, 0.0))
     counts = np.bincount(template, weights=known)
-    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    means = np.full(len(sums), np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
 
 
 def _shared(values: "pd.Series[str]", template: Ints, first: Ints) -> "pd.Series[str]":
