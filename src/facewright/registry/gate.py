@@ -5,7 +5,7 @@ the recognizer back; if none fails but one is unclear, the evidence is insuffici
 become champion. What is missing or no number never passes.
 
 Some rules choose what is served, a compressed form or FP32; the others judge what was chosen, and
-what else would be registered with it: the student that the others are made from, and the engines.
+what it was made of and comes with: the student against its teacher, and its engines.
 """
 
 import json
@@ -117,7 +117,7 @@ def decide(evidence: Evidence, *, policy: Mapping[str, Any], today: date) -> Dec
             break
     judging = [
         *_parity(evidence, REFERENCE, policy["distilled"], chooses="outcome", reference=TEACHER),
-        *_engines(evidence, policy),
+        *_engines(evidence, serve, policy),
         *_limits(evidence.metrics, serve, policy["at_least"], least=True),
         *_limits(evidence.metrics, serve, policy["at_most"], least=False),
         _against_champion(evidence, serve, policy["champion"]),
@@ -210,18 +210,30 @@ def _parity(
     return rules
 
 
-def _engines(evidence: Evidence, policy: Mapping[str, Any]) -> list[Rule]:
-    """Engines go with the version, so each that ran must do what REFERENCE does."""
+def _engines(evidence: Evidence, serve: str, policy: Mapping[str, Any]) -> list[Rule]:
+    """Engines go with the version, so each of what is served that ran must do what REFERENCE does.
+
+    Those of other forms are judged by nobody: such a form is not what the version stands for.
+    """
+    ours = [name for name in evidence.engines if _form_of(name) == serve]
+    limits = {**policy["parity"], "min_speedup": None}  # it runs on another device
     rules = []
-    for engine in evidence.engines:
-        rules += _parity(evidence, engine, policy["parity"], chooses="outcome")
+    for engine in ours:
+        rules += _parity(evidence, engine, limits, chooses="outcome")
     if policy["engines_must_run"]:
-        idle = [f"{name}: {why}" for name, why in evidence.engines_not_run.items()]
-        text = f"not run: {'; '.join(idle)}" if idle else "all were run"
-        if not (idle or evidence.engines):
-            text = "there is none"
-        rules.append(Rule("engines", "outcome", PASS if text == "all were run" else UNCLEAR, text))
+        not_run = evidence.engines_not_run
+        idle = [f"{name}: {why}" for name, why in not_run.items() if _form_of(name) == serve]
+        text = f"not run: {'; '.join(idle)}" if idle else f"all of {serve} were run"
+        if not (idle or ours):
+            text = f"there is none of {serve}"
+        sure = bool(ours) and not idle
+        rules.append(Rule("engines", "outcome", PASS if sure else UNCLEAR, text))
     return rules
+
+
+def _form_of(engine: str) -> str:
+    """`student-int8` for `student-int8-sm89`, as `compile` names engines."""
+    return engine.rpartition("-")[0]
 
 
 def _limits(
@@ -285,7 +297,7 @@ def _slices(evidence: Evidence, serve: str, limits: Mapping[str, float | None]) 
         text = ", ".join(f"{column} {ratio:.2f}" for column, ratio in found.items())
         text = f"{text or 'none'}, at most {most:g}"
         if untold:
-            text += f"; too few errors in slices of {', '.join(untold)} to tell"
+            text += f"; cannot be told of {', '.join(untold)}: too few errors, or one value for all"
         # One that is no number is the worst.
         lost = not all(ratio <= most + ROUNDING for ratio in found.values())
         sure = bool(found) and not (untold or lost)

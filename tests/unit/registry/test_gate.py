@@ -262,7 +262,7 @@ def test_slices_that_were_asked_for_and_cannot_be_told_are_unclear() -> None:
     decision = judged(given, slices={"max_fnmr_ratio": 2.0})
     assert decision.outcome == "insufficient evidence"
     assert decision.reason.endswith(
-        "quality 1.20, at most 2; too few errors in slices of turn to tell"
+        "quality 1.20, at most 2; cannot be told of turn: too few errors, or one value for all"
     )
 
 
@@ -287,33 +287,54 @@ def test_a_student_must_not_lose_too_much_against_its_teacher(
     assert without.outcome == "insufficient evidence"
 
 
-@pytest.mark.parametrize(
-    ("change", "outcome"),
-    [({}, "promote"), ({"sm90.cosine": 0.5}, "hold"), ({"sm90.latency_ms": 5.0}, "hold")],
-)
-def test_an_engine_that_does_otherwise_holds_all_back(
-    change: dict[str, float], outcome: str
-) -> None:
-    measured = {"sm90.cosine": 0.99, "sm90.threshold_shift": 0.0, "sm90.latency_ms": 0.2}
-    given = evidence(
-        metrics={**metrics(), **measured, **change},
-        engines=("sm90",),
-        parity={**evidence().parity, "sm90": comparison(-0.001)},
+ENGINE = "student-int8-sm89"
+
+
+def with_engine(name: str = ENGINE, *, compared: bool = True, **changes: float) -> Evidence:
+    measured = {"cosine": 0.99, "threshold_shift": 0.0, "latency_ms": 9.0} | changes
+    return evidence(
+        metrics=metrics() | {f"{name}.{key}": value for key, value in measured.items()},
+        engines=(name,),
+        parity=evidence().parity | ({name: comparison(-0.001)} if compared else {}),
     )
-    assert judged(given).outcome == outcome
-    assert judged(given).serve == "student-int8"
-    unmeasured = judged(replace(given, parity=evidence().parity))
-    assert unmeasured.outcome in ("insufficient evidence", "hold")
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome"),
+    [
+        (with_engine(), "promote"),  # however slow it is where this runs
+        (with_engine(cosine=0.5), "hold"),
+        (with_engine(threshold_shift=0.2), "hold"),
+        (with_engine(compared=False), "insufficient evidence"),
+        (with_engine("student-sm89", cosine=0.5), "promote"),  # INT8 is served
+    ],
+)
+def test_an_engine_of_what_is_served_must_do_the_same(given: Evidence, outcome: str) -> None:
+    decision = judged(given)
+    assert (decision.outcome, decision.serve) == (outcome, "student-int8")
+
+
+def test_an_int8_engine_does_not_hold_back_fp32() -> None:
+    given = with_engine(cosine=0.5)
+    bad = dict(given.metrics) | {"student-int8.cosine": 0.5}
+    decision = judged(replace(given, metrics=bad))
+    assert (decision.outcome, decision.serve) == ("promote", "student")
 
 
 def test_engines_that_must_run_and_did_not_leave_the_evidence_insufficient() -> None:
-    asked = {"engines_must_run": True}
-    idle = evidence(engines_not_run={"sm90": "no GPU here"})
+    asked = policy() | {"engines_must_run": True}
+    idle = evidence(engines_not_run={ENGINE: "no GPU here", "student-sm89": "no GPU here"})
     assert judged(idle).outcome == "promote"
-    for given, told in ((idle, "not run: sm90: no GPU here"), (evidence(), "there is none")):
-        decision = decide(given, policy=policy() | asked, today=TODAY)
+    for given, told in (
+        (idle, f"not run: {ENGINE}: no GPU here"),
+        (evidence(), "there is none of student-int8"),
+    ):
+        decision = decide(given, policy=asked, today=TODAY)
         assert decision.outcome == "insufficient evidence"
         assert rule_of(decision, "engines").evidence == told
+    decision = decide(with_engine(), policy=asked, today=TODAY)
+    assert decision.outcome == "promote"
+    assert rule_of(decision, "engines").evidence == "all of student-int8 were run"
 
 
 def test_the_policy_goes_with_the_decision() -> None:
