@@ -177,7 +177,7 @@ def _find(client: Any, model: str) -> Any:
         steps.append(f"`{_restore(there.experiment_id)}`")
     rename = f"mlflow experiments rename --experiment-id {there.experiment_id} --new-name {name}"
     raise RegistryError(
-        f"the ledger of {model} was renamed in MLflow, to {there.name!r}: rename it back with "
+        f"the ledger of {model} was renamed in MLflow, to {there.name!r}; to mend that: "
         f"{', then '.join([*steps, f'`{rename}`'])}"
     )
 

@@ -155,10 +155,13 @@ def get_file(client: Any, version: Version, path: str, folder: str) -> Path:
     Raises:
         RegistryError: it is not there.
     """
+    from mlflow.exceptions import MlflowException
+
     try:
         return Path(client.download_artifacts(version.run_id, path, folder))
-    except OSError as error:  # so says a store of plain files; and a server that does not answer
-        if type(error).__module__ != OSError.__module__:
+    except (OSError, MlflowException) as error:  # a store says either of a file that is missing
+        beside = client.list_artifacts(version.run_id, path.rpartition("/")[0])
+        if path in {file.path for file in beside}:
             raise
         raise RegistryError(
             f"{path} of {version} is gone from run {version.run_id}: {RESTORE}"
