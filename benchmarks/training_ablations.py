@@ -56,7 +56,13 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "dropout 0.2": {"dropout": 0.2},
     "dropout 0.4": {"dropout": 0.4},
     "dropout 0.6": {"dropout": 0.6},
+    "weight decay 0.0005": {"weight_decay": 0.0005},
     "weight decay 0.001": {"weight_decay": 0.001},
+    "weight decay 0.002": {"weight_decay": 0.002},
+    "cosface 0.2 and weight decay 0.0005": {
+        "head": {"name": "cosface", "scale": 32.0, "margin": 0.2},
+        "weight_decay": 0.0005,
+    },
     "average 0.999": {"average": 0.999},
     "identities with one photo too": {"min_photos": 1},
     "identities with two photos or more": {"min_photos": 2},
