@@ -1,6 +1,5 @@
 """register: all forms of the recognizer become one version in MLflow, the challenger."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from facewright.progress import say
 from facewright.registry.gate import read_decision
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import register
-from facewright.stages.metrics import read_metrics
+from facewright.stages.metrics import read_metrics, read_written
 
 
 def run(
@@ -37,7 +36,8 @@ def run(
         "student-int8": quantize / "student-int8",
     }
     folders |= {card.parent.name: card.parent for card in sorted(compile.glob("*/recognizer.yaml"))}
-    model = json.loads((gate / "policy.json").read_text(encoding="utf-8"))["model"]
+    policy = read_written(gate / "policy.json", stage="gate", keys=("model",))
+    model, metrics = policy["model"], read_metrics(evaluate, stage="evaluate")
     decision = read_decision(gate / "decision.json")
     with whole_directory(output) as folder:
         described = model_card_of(
@@ -53,7 +53,7 @@ def run(
         version = register(
             model=model,
             folders=folders,
-            metrics=read_metrics(evaluate),
+            metrics=metrics,
             evaluation_files=[*evaluated, folder / "model-card.md"],
             decision=decision,
             lineage=lineage,
