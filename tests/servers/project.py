@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from facewright import cli
-from facewright.files import write_json
 from facewright.registry.gate import Decision, Rule, write_decision
 from tests.unit.registry.evaluations import write_evaluation
 from tests.unit.registry.recognizers import write_recognizer
@@ -46,9 +45,9 @@ def make_project(root: Path, model: str) -> Project:
     write_evaluation(artifacts / "evaluate", skill=3.0)
     (artifacts / "evaluate" / "report.html").write_text("<html></html>")
     rule = Rule("accuracy", "outcome", "pass", "student-int8 0.9300, at least 0.85")
-    decision = Decision("promote", "student-int8", None, "a" * 64, (rule,))
+    policy = {"model": model}
+    decision = Decision("promote", "student-int8", None, "a" * 64, (rule,), policy=policy)
     write_decision(artifacts / "gate" / "decision.json", decision)
-    write_json(artifacts / "gate" / "policy.json", {"model": model})
     return made
 
 

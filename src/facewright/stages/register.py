@@ -11,7 +11,7 @@ from facewright.progress import say
 from facewright.registry.gate import read_decision
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import register
-from facewright.stages.metrics import read_metrics, read_written
+from facewright.stages.metrics import read_metrics
 
 
 def run(
@@ -36,9 +36,8 @@ def run(
         "student-int8": quantize / "student-int8",
     }
     folders |= {card.parent.name: card.parent for card in sorted(compile.glob("*/recognizer.yaml"))}
-    policy = read_written(gate / "policy.json", stage="gate", keys=("model",))
-    model, metrics = policy["model"], read_metrics(evaluate, stage="evaluate")
     decision = read_decision(gate / "decision.json")
+    model, metrics = decision.model, read_metrics(evaluate, stage="evaluate")
     with whole_directory(output) as folder:
         described = model_card_of(
             evaluate,

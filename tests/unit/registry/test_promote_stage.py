@@ -215,18 +215,18 @@ def test_inputs_that_are_missing_are_one_line_with_the_stage_to_run(tmp_path: Pa
             )
         assert str(error.value) == line
 
-    policy, metrics = gate / "policy.json", evaluate / "metrics.json"
-    register_stage_says(f"{policy} is missing: run gate first")
-    policy.write_text("{}")
-    register_stage_says(f"{policy} lacks model: run gate again")
-    policy.write_text('{"model": "m"}')
+    found, metrics = gate / "decision.json", evaluate / "metrics.json"
+    register_stage_says(f"{found} is missing: run the gate first")
+    write_decision(found, Decision("hold", "student", None, "a" * 64, ()))
+    register_stage_says("the gate's decision names no model: run gate again")
+    named = Decision("hold", "student", None, "a" * 64, (), policy={"model": "m"})
+    write_decision(found, named)
     register_stage_says(f"{metrics} is missing: run evaluate first")
     metrics.write_text('{"student.acc')
     register_stage_says(f"{metrics} holds no JSON: run evaluate again")
     metrics.write_text("[]")
     register_stage_says(f"{metrics} lacks values: run evaluate again")
-    metrics.write_text("{}")
-    register_stage_says(f"{gate / 'decision.json'} is missing: run the gate first")
+    found.unlink()
 
     def promote_stage_says(line: str) -> None:
         with pytest.raises(FacewrightError) as error:
