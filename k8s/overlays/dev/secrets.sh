@@ -4,4 +4,7 @@ umask 077
 cd "$(dirname "$0")"
 secret() { python3 -c 'import secrets; print(secrets.token_urlsafe(24))'; }
 [ -e database.env ] || echo "password=$(secret)" > database.env
-[ -e s3.env ] || printf 'AWS_ACCESS_KEY_ID=facewright\nAWS_SECRET_ACCESS_KEY=%s\n' "$(secret)" > s3.env
+[ -e s3.env ] || {
+    echo "AWS_ACCESS_KEY_ID=$(secret)"
+    echo "AWS_SECRET_ACCESS_KEY=$(secret)"
+} > s3.env
