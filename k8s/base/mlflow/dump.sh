@@ -1,7 +1,8 @@
 # The database into the backup volume, whole or not at all; the newest 14 stay.
 set -eu
-cd /backup
+cd "${BACKUP:-/backup}"
 mkdir -p databases
+trap 'rm -f databases/.partial-*' EXIT
 rm -f databases/.partial-*
 name=$(date -u +%Y-%m-%dT%H%M%SZ).dump
 pg_dump --format=custom --file="databases/.partial-$name"

@@ -25,8 +25,9 @@ def objects(client: Any, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
 
 def place(folder: Path, name: str) -> Path:
     """The file of an object; no name leads out of the folder."""
+    folder = folder.resolve()
     path = folder / name
-    if not name or name.endswith("/") or path.resolve() != folder.resolve() / name:
+    if path.resolve() != path or folder not in path.parents or name.endswith("/"):
         raise ValueError(f"{name!r} is no name of a file")
     return path
 

@@ -1,6 +1,6 @@
 # The newest dump, or the one that RESTORE_FROM names, into a database without tables.
 set -eu
-cd /backup/databases
+cd "${BACKUP:-/backup}/databases"
 name=${RESTORE_FROM:-$(ls | grep '\.dump$' | sort | tail -n 1)}
 if [ ! -f "$name" ]; then
     echo "restore: no dump '$name' in databases/: there are $(ls | tr '\n' ' ')" >&2
