@@ -18,7 +18,9 @@ def rendered(copy: Copy) -> dict[str, list[Document]]:
 
 
 @pytest.fixture(params=["dev", "prod"])
-def documents(request: pytest.FixtureRequest, rendered: dict[str, list[Document]]) -> list[Document]:
+def documents(
+    request: pytest.FixtureRequest, rendered: dict[str, list[Document]]
+) -> list[Document]:
     return rendered[request.param]
 
 

@@ -141,16 +141,17 @@ def references(world: World) -> Iterator[str]:
                 yield f"{pod.name}: {kind} {name} has no key {key}"
     for role in world.of("Role"):
         for rule in role["rules"]:
-            kind = {("configmaps",): "ConfigMap", ("secrets",): "Secret"}.get(tuple(rule["resources"]))
-            for name in rule.get("resourceNames", []) if kind else []:
-                if not world.has(str(kind), name):
-                    yield f"{_name(role)}: {kind} {name} is nowhere"
+            for resource, kind in (("configmaps", "ConfigMap"), ("secrets", "Secret")):
+                for name in rule.get("resourceNames", []) if resource in rule["resources"] else []:
+                    if not world.has(kind, name):
+                        yield f"{_name(role)}: {kind} {name} is nowhere"
     for binding in world.of("RoleBinding"):
         if not world.has("Role", binding["roleRef"]["name"]):
             yield f"{_name(binding)}: Role {binding['roleRef']['name']} is nowhere"
         for subject in binding["subjects"]:
-            if subject["kind"] != "ServiceAccount" or not world.has("ServiceAccount", subject["name"]):
-                yield f"{_name(binding)}: {subject['kind']} {subject['name']} is nowhere"
+            kind, name = subject["kind"], subject["name"]
+            if kind != "ServiceAccount" or not world.has(kind, name):
+                yield f"{_name(binding)}: {kind} {name} is nowhere"
 
 
 def rights(world: World) -> Iterator[str]:
@@ -188,12 +189,14 @@ def namespaces(world: World) -> Iterator[str]:
 
 
 def services(world: World) -> Iterator[str]:
-    """Services, Ingresses, autoscalers and budgets reach something, and MLflow only past a login."""
+    """Services reach a port that is open, Ingresses a Service, with TLS and past a login."""
     for each in world.of("Service"):
-        reached = [pod for pod in world.pods if selects({"matchLabels": each["spec"]["selector"]}, pod.labels)]
+        selector = {"matchLabels": each["spec"]["selector"]}
+        reached = [pod for pod in world.pods if selects(selector, pod.labels)]
         if not reached:
             yield f"{_name(each)}: reaches no pod"
-        offered = {port.get("name") for pod in reached for one in pod.containers for port in one.get("ports", [])}
+        containers = [container for pod in reached for container in pod.containers]
+        offered = {port.get("name") for one in containers for port in one.get("ports", [])}
         for port in each["spec"]["ports"]:
             if reached and port["targetPort"] not in offered:
                 yield f"{_name(each)}: port {port['targetPort']} is not open"
@@ -211,13 +214,18 @@ def services(world: World) -> Iterator[str]:
         for one in each["spec"].get("tls", []):
             if not world.has("Secret", one["secretName"]):
                 yield f"{_name(each)}: Secret {one['secretName']} is nowhere"
+
+
+def scaling(world: World) -> Iterator[str]:
+    """Autoscalers and disruption budgets are for something; its number is the autoscaler's."""
     for each in world.of("HorizontalPodAutoscaler"):
         target = each["spec"]["scaleTargetRef"]
-        found = [one for one in world.of(target["kind"]) if one["metadata"]["name"] == target["name"]]
+        kind, name = target["kind"], target["name"]
+        found = [one for one in world.of(kind) if one["metadata"]["name"] == name]
         if not found:
-            yield f"{_name(each)}: {target['kind']} {target['name']} is nowhere"
+            yield f"{_name(each)}: {kind} {name} is nowhere"
         if any("replicas" in one["spec"] for one in found):
-            yield f"{_name(each)}: applying {target['name']} again sets its number back"
+            yield f"{_name(each)}: applying {name} again sets its number back"
     for each in world.of("PodDisruptionBudget"):
         if not any(selects(each["spec"]["selector"], pod.labels) for pod in world.pods):
             yield f"{_name(each)}: reaches no pod"
@@ -230,7 +238,7 @@ def network(world: World) -> Iterator[str]:
     for each in world.of("NetworkPolicy"):
         spec, name = each["spec"], _name(each)
         closed |= spec == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-        if not any(pod.namespace == NAMESPACE and selects(spec["podSelector"], pod.labels) for pod in everybody):
+        if not any(_is({"podSelector": spec["podSelector"]}, pod) for pod in everybody):
             yield f"{name}: holds for no pod"
         for direction, side in (("ingress", "from"), ("egress", "to")):
             if direction in spec and direction.title() not in spec["policyTypes"]:
@@ -261,7 +269,7 @@ def placeholders(world: World) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     images, resources, users, privileges, files, probes, secrets, references, rights, namespaces,
-    services, network, ledger, placeholders,
+    services, scaling, network, ledger, placeholders,
 )  # fmt: skip
 
 
@@ -301,8 +309,11 @@ def _named(pod: Pod) -> Iterator[tuple[str, str, str | None]]:
 
 def _is(peer: Document, pod: Pod) -> bool:
     space = {"kubernetes.io/metadata.name": pod.namespace}
-    inside = selects(peer["namespaceSelector"], space) if "namespaceSelector" in peer else pod.namespace == NAMESPACE
-    return inside and selects(peer.get("podSelector", {}), pod.labels)
+    if "namespaceSelector" in peer:
+        there = selects(peer["namespaceSelector"], space)
+    else:
+        there = pod.namespace == NAMESPACE
+    return there and selects(peer.get("podSelector", {}), pod.labels)
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

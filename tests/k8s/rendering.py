@@ -101,7 +101,5 @@ class Copy:
 
     def secret_values(self) -> set[str]:
         """What no document but a Secret may hold."""
-        lines = [
-            line for each in self.dev.glob("*.env") for line in each.read_text().splitlines()
-        ]
+        lines = [line for each in self.dev.glob("*.env") for line in each.read_text().splitlines()]
         return {line.split("=", 1)[1] for line in lines}

@@ -9,8 +9,8 @@ from tests.k8s.rendering import Document
 
 VERSIONS = ("1.33", "1.37")
 
-# ExternalSecret has no package with its schema: fields of external-secrets.io/v1 that are used here,
-# each with its type, or the values it may have.
+# No package has the schema of ExternalSecret: the fields of external-secrets.io/v1 that are used
+# here, each with its type, or the values it may have.
 _REMOTE = {"key": str, "property": str}
 EXTERNAL_SECRET = {
     "refreshInterval": str,

@@ -52,7 +52,7 @@ def test_servers_are_set_up_as_in_compose(dev: list[Document]) -> None:
         assert deployed[key] == (None if "${" in composed[key] else composed[key]), key
     # The address of the database is in libpq's own variables, for dump and restore as well.
     driver, _, rest = composed["MLFLOW_BACKEND_STORE_URI"].partition("://")
-    told = f"{deployed['PGUSER']}@{deployed['PGHOST']}:{deployed['PGPORT']}/{deployed['PGDATABASE']}"
+    told = "{PGUSER}@{PGHOST}:{PGPORT}/{PGDATABASE}".format(**deployed)
     assert (deployed["MLFLOW_BACKEND_STORE_URI"], told) == (f"{driver}://", rest)
     hosts = re.search(r":-([^}]*)\}", composed["MLFLOW_SERVER_ALLOWED_HOSTS"])
     assert hosts
@@ -63,7 +63,8 @@ def test_servers_are_set_up_as_in_compose(dev: list[Document]) -> None:
     for key, value in COMPOSE["postgres"]["environment"].items():
         assert postgres[key] == (None if "${" in value else value), key
     for name in ("mlflow", "seaweedfs"):
-        address = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", str(COMPOSE[name]["healthcheck"]["test"]))
+        test = str(COMPOSE[name]["healthcheck"]["test"])
+        address = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", test)
         assert address
         probed = by_name[name]["readinessProbe"]["httpGet"]
         ports = {each["name"]: each["containerPort"] for each in by_name[name]["ports"]}
@@ -88,7 +89,7 @@ def test_rights_are_these_and_no_others(documents: list[Document]) -> None:
     for binding in there.of("RoleBinding"):
         for subject in binding["subjects"]:
             rights.setdefault(subject["name"], set()).update(
-                f"{verb} {group}/{resource}" + "".join(f" {one}" for one in rule.get("resourceNames", []))
+                " ".join([f"{verb} {group}/{resource}", *rule.get("resourceNames", [])])
                 for rule in rules[binding["roleRef"]["name"]]
                 for group in rule["apiGroups"]
                 for resource in rule["resources"]
@@ -155,19 +156,23 @@ def test_the_runtime_is_for_gpus_in_prod_and_for_cpus_in_dev(
 
     with_gpus, without = pod(prod), pod(dev)
     (node,) = with_gpus["containers"]
-    assert node["resources"]["limits"]["nvidia.com/gpu"] == node["resources"]["requests"]["nvidia.com/gpu"]
-    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in with_gpus["tolerations"]
+    limits, requests = node["resources"]["limits"], node["resources"]["requests"]
+    assert limits["nvidia.com/gpu"] == requests["nvidia.com/gpu"]
+    (toleration,) = with_gpus["tolerations"]
+    assert toleration == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
     shared = {each["name"]: each for each in with_gpus["volumes"]}["shared-memory"]
     assert shared["emptyDir"]["medium"] == "Memory"
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in node["volumeMounts"]
-    assert _bytes(shared["emptyDir"]["sizeLimit"]) < _bytes(node["resources"]["limits"]["memory"])
+    assert _bytes(shared["emptyDir"]["sizeLimit"]) < _bytes(limits["memory"])
     assert "nvidia.com/gpu" not in str(without)
 
 
 def test_prods_settings_are_those_of_its_site(prod: list[Document]) -> None:
     (ingress,) = [each for each in prod if each["kind"] == "Ingress"]
-    assert ingress["spec"]["tls"][0]["hosts"] == [ingress["spec"]["rules"][0]["host"]] == [SITE["host"]]
-    mlflow = _environment(prod, find(prod, "Deployment", "mlflow")["spec"]["template"]["spec"]["containers"][0])
+    (rule,), (tls,) = ingress["spec"]["rules"], ingress["spec"]["tls"]
+    assert tls["hosts"] == [rule["host"]] == [SITE["host"]]
+    (deployment,) = [each for each in pods(prod) if each.name == "Deployment/mlflow"]
+    mlflow = _environment(prod, deployment.containers[0])
     assert str(mlflow["MLFLOW_SERVER_ALLOWED_HOSTS"]).split(",")[0] == SITE["host"]
     assert mlflow["PGHOST"] == SITE["database-host"]
     assert mlflow["PGSSLMODE"] == "verify-full"
@@ -211,7 +216,7 @@ def test_git_passes_the_secrets_of_dev_over() -> None:
 def test_the_guide_names_what_there_is(dev: list[Document], prod: list[Document]) -> None:
     both = [*dev, *prod]
     made = {(each["kind"], each["metadata"]["name"]) for each in both}
-    made |= {("Secret", each["metadata"]["name"]) for each in prod if each["kind"] == "ExternalSecret"}
+    made |= {("Secret", name) for kind, name in made if kind == "ExternalSecret"}
     section = GUIDE.split("## What is made here")[1].split("\n## ")[0]
     listed = set(re.findall(r"(?m)^\| (\w+) \| `([\w-]+)` \|", section))
     assert len(listed) == 8
@@ -223,7 +228,8 @@ def test_the_guide_names_what_there_is(dev: list[Document], prod: list[Document]
         kinds = {"deployment": "Deployment", "statefulset": "StatefulSet", "cronjob": "CronJob"}
         assert (kinds[kind], name) in made
     settings = find(dev, "ConfigMap", "facewright-pipeline")["data"]
-    for mount, key in (("ledger", "FACEWRIGHT_LEDGER_KEY"), ("ledger-keys", "FACEWRIGHT_LEDGER_KEYS")):
+    mounts = {"ledger": "FACEWRIGHT_LEDGER_KEY", "ledger-keys": "FACEWRIGHT_LEDGER_KEYS"}
+    for mount, key in mounts.items():
         assert settings[key].startswith(f"/etc/facewright/{mount}")
         assert f'mount_path="/etc/facewright/{mount}"' in GUIDE
         assert f'"{key}": "{key}"' in GUIDE

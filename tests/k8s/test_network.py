@@ -74,8 +74,9 @@ def test_these_flows_are_open_and_no_others(
         pair = INSIDE.get(source, source), INSIDE.get(target, target)
         found.setdefault(pair, set()).add(port)
 
-    ours = {each.name for each in everybody if isinstance(each, Pod) and each.namespace == "facewright"}
-    for name in ours:  # everybody asks for names, and the strangers in the namespace do nothing else
+    inside = [each for each in everybody if isinstance(each, Pod)]
+    ours = [each.name for each in inside if each.namespace == "facewright"]
+    for name in ours:  # everybody asks for names; a stranger in the namespace does nothing else
         assert found.pop((INSIDE.get(name, name), "names")) == {53}
     told = {
         f"{source} > {target} {port}"

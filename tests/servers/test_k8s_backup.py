@@ -88,9 +88,7 @@ def objects(stack: Stack, bucket: str) -> dict[str, bytes]:
     return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
 
-def test_what_was_backed_up_is_there_again(
-    servers: tuple[Stack, Deployed], tmp_path: Path
-) -> None:
+def test_what_was_backed_up_is_there_again(servers: tuple[Stack, Deployed], tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     stack, deployed = servers
@@ -128,7 +126,8 @@ def test_what_was_backed_up_is_there_again(
     with stack.postgres.connect("postgres").cursor() as cursor:
         cursor.execute('CREATE DATABASE "again"')
     stack.store.client().create_bucket(Bucket="again")
-    again = environment | {"PGDATABASE": "again", "MLFLOW_ARTIFACTS_DESTINATION": "s3://again/artifacts"}
+    bucket = {"MLFLOW_ARTIFACTS_DESTINATION": "s3://again/artifacts"}
+    again = environment | bucket | {"PGDATABASE": "again"}
     restore = ("sh", str(PROGRAMS / "restore.sh"))
     wrong = run(*restore, environment=again | {"RESTORE_FROM": "x.dump"}, backup=backup)
     assert wrong.returncode != 0
@@ -162,7 +161,7 @@ def test_old_dumps_go_and_half_ones_too(servers: tuple[Stack, Deployed], tmp_pat
     left = sorted(each.name for each in folder.iterdir())
     assert left[:13] == names[-13:]
     assert len(left) == 14
-    gone = run("sh", str(PROGRAMS / "dump.sh"),
-               environment=deployed.environment | {"PGPASSWORD": "wrong"}, backup=tmp_path)  # fmt: skip
+    wrong = deployed.environment | {"PGPASSWORD": "wrong"}
+    gone = run("sh", str(PROGRAMS / "dump.sh"), environment=wrong, backup=tmp_path)
     assert gone.returncode != 0
     assert sorted(each.name for each in folder.iterdir()) == left
