@@ -86,7 +86,7 @@ def append(
         ledger = sound_ledger(client, model)
         if not needed(ledger):
             return None
-        mine = allowed_signer(ledger)
+        mine = _allowed_signer(ledger)
         run_id = ledger.run_id or _begin(client, model)
         entry = sign(draft, ledger, mine)
         if _claimed(client, run_id, entry):
@@ -144,16 +144,22 @@ def model_exists(client: Any, ledger: Ledger) -> bool:
     return False
 
 
-def allowed_signer(ledger: Ledger) -> Signer:
-    """This person's key, if it is trusted; the first one of all is, from its first use on.
+def check_signer(ledger: Ledger) -> None:
+    """Refuse somebody whose key is not trusted, before anything is made that could not be entered.
 
     Raises:
-        RegistryError: it is not trusted.
+        RegistryError: others are trusted, or have written the ledger, and this person is not.
     """
-    mine, trusted = signer(), trusted_keys()
-    if mine.id not in trusted:
-        if trusted or ledger.entries:
-            raise untrusted(mine, trusted)
+    trusted = trusted_keys()
+    if (trusted or ledger.entries) and (mine := signer()).id not in trusted:
+        raise untrusted(mine, trusted)
+
+
+def _allowed_signer(ledger: Ledger) -> Signer:
+    """This person's key, if it is trusted; the first one of all is, from its first use on."""
+    check_signer(ledger)
+    mine = signer()
+    if mine.id not in trusted_keys():
         path = trust(mine)
         say(f"ledger: {ledger.model} has no ledger yet; {path} is trusted from now on: commit it")
     return mine

@@ -24,9 +24,9 @@ from facewright.models.recognizer import RecognizerCard, read_card
 from facewright.registry.chain import Draft, Ledger, shortened
 from facewright.registry.gate import PROMOTE, Decision
 from facewright.registry.ledger import (
-    allowed_signer,
     append,
     check_known,
+    check_signer,
     model_exists,
     sound_ledger,
 )
@@ -119,7 +119,7 @@ def register(
     client = connect()
     with registry_errors(f"{model} cannot be registered"):
         ledger = sound_ledger(client, model)
-        allowed_signer(ledger)  # before anything is made that could not be entered
+        check_signer(ledger)
         model_exists(client, ledger)
         described = {**_tags(cards, digest, decision, lineage), **digests}
         found = _find(client, model, digest)
