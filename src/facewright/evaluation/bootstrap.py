@@ -12,9 +12,10 @@ nobody were shared, and taken off twice:
 
     V = V_people - 2 · V_alone
 
-No more is taken off than leaves what wholly independent pairs would give, which two noisy
-estimates could do; nothing is ever added. The deviations of the people's resamples, whose shape
-holds the skewness, are shrunk to V.
+V is never less than what wholly independent pairs would give: two noisy estimates could take off
+too much, and people whose pairs err in turn, so that each of them is right as often as the others,
+would seem to leave nothing to chance. The deviations of the people's resamples, whose shape holds
+the skewness, are shrunk or stretched to V.
 
 Resamples of few things show too little spread. Deviations are therefore stretched as Student's t
 stretches the normal interval (Hesterberg, Am. Stat. 2015) by the number of what the figure rests
@@ -30,8 +31,10 @@ import numpy as np
 from scipy import special
 
 from facewright.evaluation.curves import Weights
+from facewright.evaluation.intervals import CONFIDENCE, normal_quantile
 from facewright.evaluation.pairs import Bools, Floats, Ints
 
+TINY = 1e-6  # of a variance: below it is rounding
 CELLS = 500_000  # resamples × pairs worked on at a time; keeps a chunk's arrays in the cache
 
 Statistics = Callable[[Weights], Mapping[str, Floats]]
@@ -78,8 +81,10 @@ def deviations(
         spread = people[name].var()
         least = independent[name].var()
         wanted = max(spread - 2 * alone[name].var(), least)
-        shrink = np.sqrt(min(wanted / spread, 1.0)) if spread > 0 else 1.0
-        found[name] = (people[name] - value[0]) * shrink
+        if spread > TINY * least:
+            found[name] = (people[name] - value[0]) * np.sqrt(wanted / spread)
+        else:  # every draw of people gives the same
+            found[name] = independent[name] - value[0]
         found[name] *= _stretch(min((units or {}).get(name, sides.people), sides.people))
     return found
 
@@ -87,7 +92,8 @@ def deviations(
 def _stretch(units: int) -> float:
     """Student's quantile over the normal one, and the spread about a mean that was fitted."""
     free = max(units - 1, 1)
-    return float(special.stdtrit(free, 0.975) / special.ndtri(0.975) * np.sqrt(1 + 1 / free))
+    ratio = special.stdtrit(free, (1 + CONFIDENCE) / 2) / normal_quantile()
+    return float(ratio * np.sqrt(1 + 1 / free))
 
 
 def couples(sides: Sides, chosen: Bools) -> int:
@@ -172,15 +178,17 @@ def _chunks(
             yield weights
 
 
-def interval(value: float, deviation: Floats, *, confidence: float = 0.95) -> tuple[float, float]:
+def interval(
+    value: float, deviation: Floats, *, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """Interval from the quantiles of the deviations, as skewed as they are."""
     ends = np.quantile(deviation, ((1 - confidence) / 2, (1 + confidence) / 2))
     return value + float(ends[0]), value + float(ends[1])
 
 
 def normal_interval(
-    value: float, deviation: Floats, *, confidence: float = 0.95
+    value: float, deviation: Floats, *, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
     """Interval from the standard deviation alone, symmetric."""
-    reach = float(special.ndtri((1 + confidence) / 2) * deviation.std())
+    reach = float(normal_quantile(confidence) * deviation.std())
     return value - reach, value + reach
