@@ -11,9 +11,16 @@ FOLDS = 10  # of a protocol that states none
 
 
 def check_pairs(pairs: pd.DataFrame, *, known: set[str], where: str) -> None:
-    """Refuse an empty list of pairs, and pairs that name an unknown image."""
+    """Refuse an empty list, pairs of an image with itself, and pairs that name an unknown image."""
     if pairs.empty:
         raise DatasetError(f"{where}: no verification pair was found: check the pairs file")
+    same = (pairs["a"] == pairs["b"]).to_numpy()
+    if same.any():
+        first = int(same.argmax())
+        raise DatasetError(
+            f"{where}: pair {first + 1} is of the image {pairs['a'].iloc[first]!r} with itself "
+            f"({int(same.sum())} such pairs): take it out of the pairs file"
+        )
     for side in ("a", "b"):
         missing = pairs.loc[~pairs[side].isin(known), side]
         if len(missing):

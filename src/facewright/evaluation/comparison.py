@@ -18,6 +18,7 @@ from facewright.evaluation.pairs import (
     Scored,
     checked,
     identity_codes,
+    image_codes,
 )
 
 BETTER, NOT_WORSE, WORSE, UNCLEAR = "better", "not_worse", "worse", "unclear"
@@ -82,7 +83,9 @@ def compare(
     resamples of hardly any difference show hardly any spread.
 
     Args:
-        challenger, champion: from `score_pairs`, of the same pairs in any order.
+        challenger, champion: from `score_pairs`, of the same pairs in any order; which image of a
+            pair comes first does not matter. Images are matched by what `a` and `b` hold: for
+            scores of two evaluations digests of the photos, as in `pairs_digest`.
         fmr_target: share in (0, 1).
         level: chance of a wrong one-sided bound, in (0, 0.5).
         margin: loss that does not matter, a share of pairs, 0 or more.
@@ -222,19 +225,37 @@ def _exact(won: int, lost: int, trials: int, *, error: float) -> tuple[float, fl
 
 
 def _aligned(challenger: pd.DataFrame, champion: pd.DataFrame) -> list[pd.DataFrame]:
-    """Both frames with their rows in one order."""
-    frames = []
-    for frame in (challenger, champion):
+    """Both frames with their rows in one order, whatever order they and their two sides are in."""
+    frames = [challenger, champion]
+    for frame in frames:
         missing = [column for column in COLUMNS if column not in frame.columns]
         if missing:
             raise EvaluationError(
                 f"the scores have no column {missing[0]!r}: score the pairs again"
             )
-        frames.append(frame.sort_values(list(COLUMNS), ignore_index=True))
-    rows, theirs = (set(f[list(COLUMNS)].itertuples(index=False, name=None)) for f in frames)
-    if rows != theirs or len(frames[0]) != len(frames[1]):
+    parts = [image_codes(frame) for frame in frames]
+    # Codes of the sorted ids of both, so that the order of the rows is of no matter.
+    places, both = pd.factorize(np.concatenate([ids for _, ids in parts]), sort=True)
+    folds, labels = (
+        pd.factorize(np.concatenate([frame[name].to_numpy() for frame in frames]), sort=True)
+        for name in ("fold", "label")
+    )
+    keys, taken = [], 0
+    for (image, ids), frame, start in zip(parts, frames, (0, len(challenger)), strict=True):
+        low, high = np.sort(places[taken : taken + len(ids)][image], axis=0)
+        rows = slice(start, start + len(frame))
+        key = (low * len(both) + high) * len(folds[1]) + folds[0][rows]
+        keys.append(key * len(labels[1]) + labels[0][rows])
+        taken += len(ids)
+    orders = [np.argsort(key, kind="stable") for key in keys]
+    one, other = (key[order] for key, order in zip(keys, orders, strict=True))
+    if len(one) != len(other) or (one != other).any():
+        alone = [len(np.setdiff1d(a, b)) for a, b in ((one, other), (other, one))]
         raise EvaluationError(
-            f"challenger and champion were scored on different pairs ({len(rows - theirs)} and "
-            f"{len(theirs - rows)} are in one alone): score both on the same pairs"
+            f"challenger and champion were scored on different pairs ({alone[0]} and {alone[1]} "
+            "are in one alone): score both on the same pairs"
         )
-    return frames
+    return [
+        frame if np.array_equal(order, np.arange(len(order))) else frame.iloc[order]
+        for frame, order in zip(frames, orders, strict=True)
+    ]
