@@ -9,7 +9,7 @@ import pandas as pd
 from facewright.errors import EvaluationError
 from facewright.evaluation.bootstrap import Sides, couples, deviations, interval, normal_interval
 from facewright.evaluation.curves import Weights, accepted, fnmr_at_fmr, supported
-from facewright.evaluation.folds import check_folds, correct_decisions, fold_accuracies
+from facewright.evaluation.folds import Folds, check_folds, correct_decisions, fold_accuracies
 from facewright.evaluation.intervals import lower_bound, mcnemar, upper_bound
 from facewright.evaluation.pairs import (
     COLUMNS,
@@ -99,23 +99,24 @@ def compare(
     first, second, people = identity_codes(frames[0], identities=identities)
     sides = Sides(first, second, first == second, people)
     (one, one_rows), (other, other_rows) = (checked(frame) for frame in frames)
-    folded = check_folds(one)
+    folds = tuple(map(Folds.of, (one, other))) if check_folds(one) else (None, None)
     at_fmr = all(supported(scored, fmr_target) for scored in (one, other))
 
-    def figures(scored: Scored, weights: Weights) -> dict[str, Floats]:
+    def figures(scored: Scored, parts: Folds | None, weights: Weights) -> dict[str, Floats]:
         found = {}
-        if folded:
-            found["accuracy"] = np.nanmean(fold_accuracies(scored, weights)[0], axis=1)
+        if parts:
+            found["accuracy"] = np.nanmean(fold_accuracies(parts, weights)[0], axis=1)
         if at_fmr:
             found["fnmr"] = fnmr_at_fmr(accepted(scored, weights), fmr_target)[0]
         return found
 
     def gains(weights: Weights) -> dict[str, Floats]:
-        new, old = figures(one, weights[:, one_rows]), figures(other, weights[:, other_rows])
+        new = figures(one, folds[0], weights[:, one_rows])
+        old = figures(other, folds[1], weights[:, other_rows])
         return {key: (new[key] - old[key]) * _sign(key) for key in new}
 
     ones = np.ones((1, len(sides.first)), np.int32)
-    new, old = figures(one, ones), figures(other, ones)
+    new, old = figures(one, folds[0], ones), figures(other, folds[1], ones)
     found, units = {}, {}
     decided: dict[str, Bools] = {}
     for key in new:
@@ -156,7 +157,7 @@ def _decisions(figure: str, scored: Scored, fmr_target: float) -> Bools:
     """`(P,)`: whether each pair is decided rightly."""
     ones = np.ones((1, scored.pairs), np.int32)
     if figure == "accuracy":
-        return correct_decisions(scored, fold_accuracies(scored, ones)[1][0])
+        return correct_decisions(scored, fold_accuracies(Folds.of(scored), ones)[1][0])
     threshold = fnmr_at_fmr(accepted(scored, ones), fmr_target)[1][0]
     return np.asarray((scored.similarity >= threshold) == scored.genuine)
 

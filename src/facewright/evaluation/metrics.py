@@ -16,7 +16,7 @@ from facewright.evaluation.curves import (
     fnmr_at_threshold,
     supported,
 )
-from facewright.evaluation.folds import check_folds, fold_accuracies
+from facewright.evaluation.folds import Folds, check_folds, fold_accuracies
 from facewright.evaluation.intervals import fmr_bound, log_odds, share_of, wilson
 from facewright.evaluation.pairs import Floats, Scored, checked, identity_codes
 
@@ -66,13 +66,13 @@ def verification_metrics(
             and `check_folds`.
     """
     scored, rows = checked(scores)
-    folded = check_folds(scored)
+    folds = Folds.of(scored) if check_folds(scored) else None
     first, second, people = identity_codes(scores, identities=identities)
     targets = [fmr for fmr in fmr_targets if supported(scored, fmr)]
     bound = _above_impostors(scored)
 
     def statistics(weights: Weights) -> dict[str, Floats]:
-        accuracies = fold_accuracies(scored, weights)[0] if folded else None
+        accuracies = fold_accuracies(folds, weights)[0] if folds else None
         figures = _figures(accepted(scored, weights), accuracies, targets, bound)
         return {
             name: log_odds(values, trials) if (trials := _trials(name, scored)) else values
@@ -81,7 +81,7 @@ def verification_metrics(
 
     ones = np.ones((1, scored.pairs), np.int32)
     counts = accepted(scored, ones)
-    accuracies, thresholds = fold_accuracies(scored, ones) if folded else (None, None)
+    accuracies, thresholds = fold_accuracies(folds, ones) if folds else (None, None)
     failed = np.arange(scored.pairs) >= scored.compared
     metrics: dict[str, float] = {
         "pairs": scored.pairs,

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -173,6 +174,13 @@ class Scored:
     @property
     def impostors_compared(self) -> int:
         return int((~self.genuine[: self.compared]).sum())
+
+    @cached_property
+    def thresholds(self) -> Floats:
+        """`(len(cuts) + 1,)`: one that accepts nothing, then the similarity at each cut."""
+        values = self.similarity[self.cuts - 1]
+        first = np.nextafter(values[0], np.inf) if len(values) else 1.0
+        return np.concatenate(([first], values))
 
 
 def checked(scores: pd.DataFrame) -> tuple[Scored, Ints]:

@@ -10,7 +10,7 @@ from scipy import stats
 from facewright.errors import EvaluationError
 from facewright.evaluation import verification_metrics
 from facewright.evaluation.comparison import Difference, compare
-from facewright.evaluation.folds import fold_accuracies
+from facewright.evaluation.folds import Folds, fold_accuracies
 from facewright.evaluation.intervals import lower_bound, upper_bound
 from facewright.evaluation.pairs import checked, with_categories
 
@@ -56,7 +56,7 @@ def test_gains_are_the_differences_of_the_figures(make_two: Callable) -> None:
 def slow_decisions(scores: pd.DataFrame) -> dict[tuple[str, str], bool]:
     """Whether each pair is decided rightly at its fold's threshold, pair by pair."""
     scored, _ = checked(scores)
-    thresholds = fold_accuracies(scored, np.ones((1, scored.pairs), np.int32))[1][0]
+    thresholds = fold_accuracies(Folds.of(scored), np.ones((1, scored.pairs), np.int32))[1][0]
     by_fold = dict(zip(scored.fold_names, thresholds, strict=True))
     return {
         (row.a, row.b): row.status == "ok"
