@@ -81,6 +81,7 @@ def _import(options: argparse.Namespace) -> None:
         options.source,
         options.output,
         pairs=options.pairs,
+        templates=options.templates,
         people=options.people,
         images=options.images,
         names=options.names,
@@ -197,6 +198,12 @@ def _parser() -> argparse.ArgumentParser:
         help="pairs file or CFP's folder Protocol/Split/FP; makes a verification set",
     )
     imports.add_argument(
+        "--templates",
+        type=Path,
+        help="which photos stand together for one, as in IJB-B and IJB-C: lines PHOTO TEMPLATE "
+        "MEDIUM; --pairs are then lines TEMPLATE TEMPLATE LABEL",
+    )
+    imports.add_argument(
         "--people", type=Path, help="keep only the people that this file lists, one a line"
     )
     imports.add_argument(
@@ -214,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         "--landmarks",
         type=Path,
         help="five points per photo, so that none are searched: lines PATH<tab>x y … (ten numbers, "
-        "tabs between), or VGGFace2's loose_landmark_….csv",
+        "tabs between), VGGFace2's loose_landmark_….csv, or InsightFace's for IJB",
     )
     imports.add_argument("--name", help="name of the dataset; else that of the output folder")
     imports.add_argument("--licence", help="licence of the images")

@@ -238,6 +238,8 @@ class Gate(Section):
 
     model: Annotated[str, Field(min_length=1)]
     parity: Parity
+    distilled: Parity
+    engines_must_run: bool
     at_least: dict[str, float]
     at_most: dict[str, float]
     champion: AgainstChampion

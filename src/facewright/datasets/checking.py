@@ -9,6 +9,7 @@ import pandas as pd
 
 from facewright.datasets.form import MANIFEST, MANIFEST_COLUMNS, Dataset, all_datasets
 from facewright.datasets.images import image_format
+from facewright.datasets.pairs import template_faults
 from facewright.datasets.shards import Member, members, suffix_of
 from facewright.datasets.tars import SHARD, end_of_tar, member_header, shard_path
 from facewright.errors import DatasetError
@@ -78,6 +79,16 @@ def _described(dataset: Dataset) -> list[list[str]]:
             ]
         )
     own = {*MANIFEST_COLUMNS, "width", "height", "origin"}
+    if dataset.templates is not None:
+        each = dataset.templates.groupby("template")
+        photos, media = each.size(), each["media"].nunique()
+        told.append(
+            [
+                "templates",
+                f"{len(photos)}, each of {photos.min()} to {photos.max()} images, median "
+                f"{photos.median():g}, and {media.min()} to {media.max()} media",
+            ]
+        )
     if more := [name for name in rows.columns if name not in own]:
         told.append(["more columns", ", ".join(more)])
     return [*told, ["digest of manifest", dataset.digest]]
@@ -112,8 +123,9 @@ def verify_datasets(folder: Path) -> list[str]:
     """Compare every byte of a dataset, or of all datasets below `folder`, with the manifests.
 
     Each image must lie where its row says, under its own name, with its digest; there must be no
-    other bytes in the shards, no other files beside them, no id twice, and no pair that names an
-    unknown image. Returns what is wrong, a line each: none if nothing is.
+    other bytes in the shards, no other files beside them, no id twice, no pair that names an
+    unknown image or template, and no wrong template. Returns what is wrong, a line each: none if
+    nothing is.
 
     Raises:
         DatasetError: there is no dataset, or a card or manifest cannot be read.
@@ -148,7 +160,7 @@ def _checked(tasks: Iterator[Task], *, workers: int) -> Iterator[list[str]]:
 
 
 def _table_faults(dataset: Dataset) -> list[str]:
-    """What is wrong with manifest, pairs and names of files, before any shard is read."""
+    """What is wrong with the tables and the names of files, before any shard is read."""
     root, rows = dataset.root, dataset.manifest
     faults = [f"{root}: two rows have the id {id!r}" for id in _twice(rows["id"])]
     if "status" not in rows.columns:  # else they are crops, whose people validate may have moved
@@ -168,10 +180,13 @@ def _table_faults(dataset: Dataset) -> list[str]:
         if dataset.card.kind == "verification":
             faults.append(f"{root}: a verification set without pairs")
         return faults
-    known = set(rows["id"])
+    known, what = rows["id"], "image"
+    if dataset.templates is not None:
+        known, what = dataset.templates["template"], "template"
+        faults += [f"{root}: {fault}" for fault in template_faults(dataset.templates, images=rows)]
     for side in ("a", "b"):
-        missing = sorted(set(dataset.pairs[side]) - known)
-        faults += [f"{root}: a pair names {id!r}, which is no image" for id in missing]
+        missing = sorted(set(dataset.pairs[side].unique()) - set(known))
+        faults += [f"{root}: a pair names {id!r}, which is no {what}" for id in missing]
     return faults
 
 

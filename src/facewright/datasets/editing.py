@@ -13,7 +13,7 @@ from pandas.api.types import is_integer_dtype
 from facewright.datasets.card import DatasetCard, joined_card
 from facewright.datasets.form import MANIFEST, Dataset, DatasetWriter, check_output, open_dataset
 from facewright.datasets.names import check_identity, tell_apart
-from facewright.datasets.pairs import PAIR_COLUMNS, check_labels
+from facewright.datasets.pairs import PAIR_COLUMNS, check_labels, lost_rows
 from facewright.datasets.readers.annotations import PhotoNames, read_photo_names
 from facewright.datasets.readers.lfw import read_people
 from facewright.datasets.readers.text import csv_rows
@@ -40,9 +40,9 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
     Pairs keep their folds.
 
     Raises:
-        DatasetError: kinds or names of folders that do not fit, a line of `rename` that names
-            nothing, ids that are taken twice all the same, pairs that a renaming contradicts, or
-            an image that is not what its manifest says.
+        DatasetError: kinds or names of folders that do not fit, a set with templates, a line of
+            `rename` that names nothing, ids that are taken twice all the same, pairs that a
+            renaming contradicts, or an image that is not what its manifest says.
     """
     if len(roots) < 2:
         raise DatasetError("one dataset is nothing to merge: name two or more")
@@ -52,6 +52,9 @@ def merge_datasets(output: Path, roots: Sequence[Path], *, rename: Path | None =
     kinds = sorted({dataset.card.kind for dataset in datasets})
     if len(kinds) > 1:
         raise DatasetError(f"{' and '.join(kinds)} cannot be merged: name datasets of one kind")
+    for dataset in datasets:
+        if dataset.templates is not None:
+            raise DatasetError(f"{dataset.root} has templates, which are not merged: leave it out")
     if len(set(names)) < len(names):
         raise DatasetError(f"two of the datasets are named alike ({', '.join(names)}): rename one")
     renames = _prefixed(names, datasets)
@@ -215,7 +218,8 @@ def subset_dataset(
             involved, and when the dataset grows, most of the chosen stay chosen.
         per_identity: this many images of each stay, by the sha256 of their ids.
 
-    Pairs that lose an image go too, and are counted aloud.
+    Pairs that lose an image go too, and are counted aloud. Templates keep the images that stay; a
+    pair goes where one has none.
 
     Raises:
         DatasetError: no condition, a list that names nothing here, nothing left, or an image that
@@ -249,21 +253,24 @@ def subset_dataset(
         rows = rows[places <= per_identity]
     if rows.empty:
         raise DatasetError(f"{root}: the conditions leave no image: give other ones")
-    pairs = dataset.pairs
+    pairs, templates = dataset.pairs, dataset.templates
     if pairs is not None:
-        kept = set(rows["id"])
-        pairs = pairs[pairs["a"].isin(kept) & pairs["b"].isin(kept)]
-        if pairs.empty:
+        ids = dataset.manifest["id"]
+        lost, fewer = lost_rows(pairs, templates, gone=set(ids[~ids.isin(rows["id"])]))
+        if lost.all():
             raise DatasetError(f"{root}: the conditions leave no pair: keep images of more people")
-        if gone := len(dataset.pairs) - len(pairs):  # type: ignore[arg-type]
-            say(
-                f"subset {root}: {gone} of {len(pairs) + gone} pairs lost an image and were dropped"
-            )
+        if templates is not None:
+            _tell_fewer(root, templates, fewer)
+            templates = templates[~fewer]
+        if gone := int(lost.sum()):
+            what = "an image" if templates is None else "a template"
+            say(f"subset {root}: {gone} of {len(pairs)} pairs lost {what} and were dropped")
+        pairs = pairs[~lost]
     with whole_directory(output) as folder, DatasetWriter(folder) as writer:
         table = rows.drop(columns=list(STORED))
         _copy(writer, table, read_images(root, rows), label=f"subset {root.name}")
         card = asdict(dataset.card) | {"name": output.resolve().name}
-        writer.finish(card, pairs=pairs)
+        writer.finish(card, pairs=pairs, templates=templates)
     return Dataset(root=output, card=DatasetCard(**card))
 
 
@@ -281,6 +288,13 @@ def _tell(root: Path, found: int, *, of: int, what: str) -> None:
     if not found:
         raise DatasetError(f"{root}: none of the {of} {what} is there: check the list")
     say(f"subset {root}: {found} of the {of} {what} are there")
+
+
+def _tell_fewer(root: Path, templates: pd.DataFrame, gone: "pd.Series[bool]") -> None:
+    """Say how many templates stay with fewer images than they had."""
+    fewer = set(templates["template"][gone]) & set(templates["template"][~gone])
+    if fewer:
+        say(f"subset {root}: {len(fewer)} templates lost some of their images")
 
 
 def _order(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from facewright.datasets.card import CARD
 from facewright.datasets.decisions import CLEANING
 from facewright.datasets.erasing import Found, Person, dataset_path
-from facewright.datasets.form import MANIFEST, PAIRS, Dataset
+from facewright.datasets.form import MANIFEST, PAIRS, TEMPLATES, Dataset
 from facewright.datasets.names import comparable
 
 PROBE = 8192  # bytes in which a file that is no text has a zero
@@ -35,7 +35,7 @@ def find_elsewhere(
         root = next((folder for folder in file.parents if folder in roots), None)
         if root is not None:
             own = file.relative_to(root)
-            if own.parts[0] == "shards" or own.as_posix() in (CARD, MANIFEST, PAIRS):
+            if own.parts[0] == "shards" or own.as_posix() in (CARD, MANIFEST, PAIRS, TEMPLATES):
                 continue
         shown = without_name(inside, person, below=data)
         if root is not None and roots[root] in holding:

@@ -6,7 +6,7 @@ Datasets are known by their path below `data/`: `train/web` and `verify/web` are
 import csv
 import io
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ import pandas as pd
 from facewright.datasets.decisions import CLEANING, Row, parse_rows, read_rows
 from facewright.datasets.form import Dataset
 from facewright.datasets.names import comparable, is_label
+from facewright.datasets.pairs import lost_rows
 from facewright.datasets.validation.tables import merged_manifests
 from facewright.errors import DatasetError
 from facewright.files import storage_errors
@@ -79,6 +80,8 @@ class Found:
     name: str  # its path below `data/`
     gone: "pd.Series[bool]"  # rows of its manifest
     gone_pairs: "pd.Series[bool]"  # rows of its pairs; empty without pairs
+    # Rows of its templates; empty without templates.
+    gone_templates: "pd.Series[bool]" = field(default_factory=lambda: pd.Series(dtype=bool))
 
     @property
     def shards(self) -> list[str]:
@@ -265,10 +268,10 @@ def find_rows(data: Path, person: Person, *, datasets: Sequence[Dataset]) -> lis
                 "there, so that nothing stays behind"
             )
         ids = set(dataset.manifest.loc[gone, "id"])
-        pairs = pd.Series(dtype=bool)
+        pairs = templates = pd.Series(dtype=bool)
         if dataset.pairs is not None:
-            pairs = dataset.pairs["a"].isin(ids) | dataset.pairs["b"].isin(ids)
-        found.append(Found(dataset=dataset, name=name, gone=gone, gone_pairs=pairs))
+            pairs, templates = lost_rows(dataset.pairs, dataset.templates, gone=ids)
+        found.append(Found(dataset, name, gone, gone_pairs=pairs, gone_templates=templates))
     return found
 
 

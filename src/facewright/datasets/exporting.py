@@ -32,12 +32,18 @@ def export_dataset(root: Path, output: Path) -> int:
 
     Raises:
         DatasetError: `output` is there and not empty, a name leads outside it or is taken twice, a
-            picture is not what the manifest says, or pairs cannot be written as lines.
+            picture is not what the manifest says, pairs cannot be written as lines, or are of
+            templates.
     """
     with storage_errors(output):
         if output.exists() and not (output.is_dir() and not any(output.iterdir())):
             raise DatasetError(f"{output} is there: name a new folder")
     dataset = open_dataset(root)
+    if dataset.templates is not None:
+        raise DatasetError(
+            f"{root} has templates, which no folder of photos can tell: copy the dataset's folder "
+            "as it is"
+        )
     if output.resolve().is_relative_to(root.resolve()):
         raise DatasetError(f"{output} lies in the dataset {root}: name a folder elsewhere")
     rows = dataset.manifest[dataset.manifest["shard"] != ""]

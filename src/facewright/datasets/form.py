@@ -4,6 +4,7 @@
     ├── dataset.yaml       the card: name, kind, source and its digest, licence, consent basis
     ├── manifest.parquet   one row per image, in the order of the shards
     ├── pairs.parquet      verification sets only: fold, label, a, b (ids of images)
+    ├── templates.parquet  some of these: id, template, media; then a and b are templates
     └── shards/00000.tar   the images' bytes as they came; a member is named ID + its suffix
 
 A manifest may have more columns, each only where its source states it:
@@ -37,7 +38,7 @@ import pyarrow.parquet as pq
 
 from facewright.datasets.card import CARD, DatasetCard, read_card, write_card
 from facewright.datasets.columns import DAMAGE, Unread, check_values, stored
-from facewright.datasets.pairs import PAIR_COLUMNS, check_pairs
+from facewright.datasets.pairs import PAIR_COLUMNS, TEMPLATE_COLUMNS, check_pairs
 from facewright.datasets.tars import end_of_tar, member_header, member_name, shard_path
 from facewright.errors import DatasetError
 from facewright.files import file_digest, storage_errors
@@ -47,6 +48,7 @@ BUFFER = 1024 * 1024  # bytes gathered before a write
 ROWS = 32_768  # of the manifest, kept in memory before they are set aside
 MANIFEST = "manifest.parquet"
 PAIRS = "pairs.parquet"
+TEMPLATES = "templates.parquet"
 MANIFEST_COLUMNS = ["id", "identity", "shard", "offset", "length", "sha256"]
 # Columns that a source may not bring: import, validate and align state them.
 RESERVED = frozenset(
@@ -64,6 +66,7 @@ RESERVED = frozenset(
 
 _ROWS: Any = Unread(lambda root: _read_manifest(root))
 _PAIRS: Any = Unread(lambda root: _read_pairs(root))
+_TEMPLATES: Any = Unread(lambda root: _read_templates(root))
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Dataset:
 
     manifest: pd.DataFrame = _ROWS  # with an `id`, which is unique, and an `identity`
     pairs: pd.DataFrame | None = _PAIRS
+    templates: pd.DataFrame | None = _TEMPLATES  # of which the pairs are then; see `pairs`
 
     def counts(self) -> tuple[int, int]:
         """(images, identities), read a part of the manifest at a time."""
@@ -100,7 +104,7 @@ def open_dataset(root: Path) -> Dataset:
     with _unreadable(root):
         card = read_card(root)
     dataset = Dataset(root=root, card=card)
-    dataset.manifest, dataset.pairs  # noqa: B018  (now, and not in the midst of what is done)
+    dataset.manifest, dataset.pairs, dataset.templates  # noqa: B018  (now, and not in the midst of what is done)
     return dataset
 
 
@@ -113,11 +117,22 @@ def _read_manifest(root: Path) -> pd.DataFrame:
 
 
 def _read_pairs(root: Path) -> pd.DataFrame | None:
-    with _unreadable(root):
-        pairs = pd.read_parquet(root / PAIRS) if (root / PAIRS).exists() else None
-    if pairs is not None:
-        check_values(pairs, path=root / PAIRS, text=("a", "b"), whole=("fold", "label"))
-    return pairs
+    return _read_more(root / PAIRS, text=("a", "b"), whole=("fold", "label"))
+
+
+def _read_templates(root: Path) -> pd.DataFrame | None:
+    return _read_more(root / TEMPLATES, text=TEMPLATE_COLUMNS)
+
+
+def _read_more(
+    path: Path, *, text: Sequence[str], whole: Sequence[str] = ()
+) -> pd.DataFrame | None:
+    """A table that only some datasets have."""
+    with _unreadable(path.parent):
+        table = pd.read_parquet(path) if path.exists() else None
+    if table is not None:
+        check_values(table, path=path, text=text, whole=whole)
+    return table
 
 
 @contextmanager
@@ -326,25 +341,34 @@ class DatasetWriter:
                 tar.write(end_of_tar(self._end))
             self._tar = None
 
-    def finish(self, card: Mapping[str, Any], *, pairs: pd.DataFrame | None = None) -> None:
-        """Write manifest, pairs and card; call it once, last.
+    def finish(
+        self,
+        card: Mapping[str, Any],
+        *,
+        pairs: pd.DataFrame | None = None,
+        templates: pd.DataFrame | None = None,
+    ) -> None:
+        """Write manifest, pairs, the templates that these are of, and the card; call it once, last.
 
         Raises:
-            DatasetError: no image was added, two have one id, a pair names an image that is not
-                there, or a column holds values of several kinds.
+            DatasetError: no image was added, two have one id, a pair names an image or a template
+                that is not there, a template is none (see `pairs.template_faults`), or a column
+                holds values of several kinds.
         """
         self._close_shard()
         if not self._rows:
             raise DatasetError(f"no image was found in {card['source']}: nothing was imported")
         self._write_manifest()
-        ids = pd.read_parquet(self.root / MANIFEST, columns=["id"])["id"]
-        if (twice := ids[ids.duplicated()]).size:
+        images = pd.read_parquet(self.root / MANIFEST, columns=["id", "identity"])
+        if (twice := images["id"][images["id"].duplicated()]).size:
             id = twice.iloc[0]
             rows = pd.read_parquet(self.root / MANIFEST, filters=[("id", "==", id)])
             raise _two_of(id, list(rows["origin"][:2]) if "origin" in rows else [])
         if pairs is not None:
-            check_pairs(pairs, known=set(ids), where=str(card["source"]))
+            check_pairs(pairs, images=images, templates=templates, where=str(card["source"]))
             pairs[PAIR_COLUMNS].to_parquet(self.root / PAIRS, index=False)
+            if templates is not None:
+                templates[TEMPLATE_COLUMNS].to_parquet(self.root / TEMPLATES, index=False)
         write_card(self.root, DatasetCard(**card))
 
 

@@ -19,6 +19,7 @@ def import_dataset(
     output: Path,
     *,
     pairs: Path | None = None,
+    templates: Path | None = None,
     people: Path | None = None,
     images: Path | None = None,
     names: Path | None = None,
@@ -45,6 +46,9 @@ def import_dataset(
         output: the dataset's folder; a dataset that is there is replaced.
         pairs: a verification protocol (see `readers.protocols`): the set becomes a verification
             set. A `.bin` and the sample's verify half bring their own.
+        templates: which images are in which template, of which `pairs` are then, as in IJB-B and
+            IJB-C (see `readers.templates`): only those are imported. Where all photos lie in one
+            folder, identities are what the lists connect (see `templates.Templates`).
         people: a list of identities (see `readers.lfw.read_people`): only those are imported.
         images: a list of photos, such as VGGFace2's: only those are imported. A photo is named by
             its id (`IDENTITY/STEM`), its folder and name, or its path in the source.
@@ -60,8 +64,15 @@ def import_dataset(
 
     Raises:
         DatasetError: see the readers; also no image, two images of one name, pairs that name a
-            missing image or contradict the folders, or an output that is something else.
+            missing image or contradict the folders, an image of a template that is not there, a
+            template of two identities, or an output that is something else.
     """
+    if templates and not pairs:
+        raise DatasetError(f"{templates} has no pairs: give the pairs of its templates, --pairs")
+    if templates and (people or images):
+        raise DatasetError(
+            f"{templates} says itself which images are imported: leave out --people and --images"
+        )
     if collected:
         check_day(collected, where="--collected")
     here = Path(source)  # and if there is none, it is a bucket, say
@@ -69,13 +80,14 @@ def import_dataset(
     with open_source(
         source,
         pairs=pairs,
+        templates=templates,
         people=people,
         images=images,
         names=names,
         landmarks=landmarks,
         endpoint_url=endpoint_url,
     ) as opened:
-        if opened.pairs is not None and not opened.brings_pairs:
+        if opened.pairs is not None and not (opened.brings_pairs or opened.templates):
             check_labels(opened.pairs, lambda id: id.rpartition("/")[0], where=str(pairs))
         with (
             whole_directory(output) as folder,
@@ -104,7 +116,8 @@ def import_dataset(
                 "consent": consent or opened.consent,
                 "collected": collected or "",
             }
-            writer.finish(card, pairs=opened.pairs)
+            table = opened.templates.table() if opened.templates else None
+            writer.finish(card, pairs=opened.pairs, templates=table)
     return Dataset(root=output, card=DatasetCard(**card))
 
 

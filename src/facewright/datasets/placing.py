@@ -11,6 +11,7 @@ from facewright.datasets.readers import Entry
 from facewright.datasets.readers.annotations import Landmarks, PhotoNames
 from facewright.datasets.readers.lfw import AGEDB, FLAT
 from facewright.datasets.readers.protocols import CFP, cfp_id
+from facewright.datasets.templates import Templates
 from facewright.errors import DatasetError
 from facewright.progress import say
 
@@ -42,6 +43,7 @@ class Wanted:
     images: PhotoNames | None = None
     names: Mapping[str, Mapping[str, str]] | None = None  # identity → columns
     landmarks: Landmarks | None = None
+    templates: Templates | None = None  # of which `images` are the photos then
     # Whether they were asked for: what was only found beside the source gives way to its rows.
     names_asked: bool = True
     landmarks_asked: bool = True
@@ -61,7 +63,8 @@ class Placing:
         """`flat`: a protocol says that all photos lie in one folder; `again` gives all entries."""
         self._source = source
         self._wanted = wanted
-        self._layout = Layout(source, flat=flat, again=again)
+        number = wanted.templates.number if wanted.templates else None
+        self._layout = Layout(source, flat=flat, again=again, number=number)
         self._seen = False  # any image, wanted or not
         self._photos = self._with_points = self._pointed = self._listed = 0
         self._identities: set[str] = set()
@@ -82,9 +85,11 @@ class Placing:
                 self._count_other(entry.name)
                 continue
             self._seen = True
+            at = None
             if wanted.images is not None:
                 # Before its place: a list may pick one of several folders of identities.
-                if wanted.images.find(*names_of(entry, self._layout.id_of(entry))) is None:
+                at = wanted.images.find(*self._names_of(entry, self._layout.id_of(entry)))
+                if at is None:
                     continue
                 self._listed += 1
             id, identity, columns = self._layout.place(entry)
@@ -92,6 +97,8 @@ class Placing:
                 check_identity(identity, where=f"{self._source}, {entry.origin!r}")
             if wanted.people is not None and identity not in wanted.people:
                 continue
+            if wanted.templates is not None and at is not None:
+                wanted.templates.found(at, id)
             if wanted.names is not None:
                 for name, value in wanted.names.get(identity, {}).items():
                     if wanted.names_asked or columns.get(name) is None:
@@ -104,13 +111,18 @@ class Placing:
             self._photos += 1
             yield Photo(id, identity, entry, columns)
 
+    def _names_of(self, entry: Entry, id: str | None) -> list[str]:
+        names = names_of(entry, id)
+        # Lists of templates name photos bare, as they lie in one folder.
+        return [*names, posixpath.basename(entry.name)] if self._wanted.templates else names
+
     def _with_landmarks(
         self, entry: Entry, id: str, columns: dict[str, Any], landmarks: Landmarks
     ) -> dict[str, Any]:
         stated = columns.get("landmarks")
         points = None
         if stated is None or self._wanted.landmarks_asked:
-            points = landmarks.find(*names_of(entry, id))
+            points = landmarks.find(*self._names_of(entry, id))
             self._pointed += points is not None
         if points is None:
             points = stated
@@ -208,14 +220,24 @@ class Layout:
     - `12_Name_35_f.jpg`, as in AgeDB: part of the name, with the age and gender, where all photos
       lie in one folder or in none.
     - `NAME_0001.jpg` in one folder, where the protocol says that it lies so.
+    - `1.jpg` in one folder or in none, where a list of templates says what belongs together.
 
     The first photo decides which it is, and where; one that lies differently is refused.
     """
 
-    def __init__(self, source: str, *, flat: bool, again: Callable[[], Iterable[Entry]]) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        flat: bool,
+        again: Callable[[], Iterable[Entry]],
+        number: Callable[[str], str | None] | None = None,
+    ) -> None:
+        """`number`: gives the identity of a photo by its name, where folders do not."""
         self._source = source
         self._flat = flat
         self._again = again
+        self._number = number
         self._together: bool | None = None  # whether all photos lie in one folder, once asked
         self._first = ""
         self._top = ""  # the folders above those of the identities
@@ -263,9 +285,17 @@ class Layout:
             return _cfp
         if AGEDB.fullmatch(name) and ("/" not in name or self._in_one_folder()):
             return _agedb
+        if self._number and ("/" not in name or self._in_one_folder()):
+            return self._numbered
         photo = FLAT.fullmatch(name) if self._flat else None
         in_own = photo and posixpath.basename(posixpath.dirname(name)) == photo["identity"]
         return _flat if photo and not in_own else _folder
+
+    def _numbered(self, name: str) -> Place | None:
+        top, _, file = name.rpartition("/")
+        stem = posixpath.splitext(file)[0]
+        identity = self._number(stem) if self._number else None
+        return (top, f"{identity}/{stem}", identity, {}) if identity else None
 
     def _in_one_folder(self) -> bool:
         """Whether all photos of the source do, for which its names are gone through once more."""

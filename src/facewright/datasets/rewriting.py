@@ -6,7 +6,7 @@ from pathlib import Path
 
 from facewright.datasets.card import CARD
 from facewright.datasets.erasing import Found
-from facewright.datasets.form import MANIFEST, PAIRS
+from facewright.datasets.form import MANIFEST, PAIRS, TEMPLATES
 from facewright.datasets.shards import Member, members
 from facewright.datasets.tars import end_of_tar, shard_path
 from facewright.errors import DatasetError
@@ -16,7 +16,7 @@ CHUNK = 1 << 20  # bytes copied at a time
 
 
 def rewrite_dataset(found: Found) -> None:
-    """Replace the dataset by one without the rows and pairs that go.
+    """Replace the dataset by one without the rows, pairs and rows of templates that go.
 
     Only shards that hold them are written anew; all others become further links to the same bytes.
     No file is ever written in place, since it may be a link into DVC's cache.
@@ -28,7 +28,7 @@ def rewrite_dataset(found: Found) -> None:
             if (
                 file.is_file()
                 and inside.parts[0] != "shards"
-                and inside.as_posix() not in (MANIFEST, PAIRS)
+                and inside.as_posix() not in (MANIFEST, PAIRS, TEMPLATES)
             ):
                 _link(file, folder / inside)
         touched = set(found.shards)
@@ -44,6 +44,9 @@ def rewrite_dataset(found: Found) -> None:
             kept.loc[rows, "offset"] = kept.loc[rows, "offset"].map(moved)
         if found.dataset.pairs is not None:
             found.dataset.pairs[~found.gone_pairs].to_parquet(folder / PAIRS, index=False)
+        if found.dataset.templates is not None:
+            left = found.dataset.templates[~found.gone_templates]
+            left.to_parquet(folder / TEMPLATES, index=False)
         kept.to_parquet(folder / MANIFEST, index=False)
 
 

@@ -29,6 +29,7 @@ from facewright.datasets.readers.webdataset import (
     read_shards,
     shards_among,
 )
+from facewright.datasets.templates import Templates
 from facewright.errors import DatasetError
 from facewright.progress import say
 from facewright.workers import usable_cores
@@ -52,6 +53,7 @@ class Source:
     file: Path | None = None  # that holds all of the source: then its digest is the source's
     pairs: pd.DataFrame | None = None
     brings_pairs: bool = False  # the source itself, so that its labels are all there is to know
+    templates: Templates | None = None  # that the pairs are of
     licence: str = ""
     consent: str = ""
 
@@ -76,6 +78,7 @@ def open_source(
     source: str | Path,
     *,
     pairs: Path | None = None,
+    templates: Path | None = None,
     people: Path | None = None,
     images: Path | None = None,
     names: Path | None = None,
@@ -88,20 +91,24 @@ def open_source(
         DatasetError: there is no such source, or a file cannot be read; while `photos` is gone
             through, see the readers.
     """
-    protocol = read_protocol(pairs) if pairs else None
+    listed = Templates(templates, pairs=pairs) if templates and pairs else None
+    protocol = read_protocol(pairs) if pairs and not listed else None
     with ExitStack() as stack:
         if str(source).startswith(SAMPLE):
             found = _sample(str(source).removeprefix(SAMPLE))
         elif str(source).startswith(s3.SCHEME):
             found = _bucket(str(source), stack, endpoint_url=endpoint_url)
         else:
-            found = _local(Path(source), choosing=images is not None)
+            found = _local(Path(source), choosing=images is not None or listed is not None)
         stack.enter_context(closing(found.entries))
         folder = found.near if found.near == Path(source) else None
         wanted = Wanted(
             people=frozenset(read_people(people)) if people else None,
             images=read_photo_names(images, below=folder) if images else None,
+            templates=listed,
         )
+        if listed:
+            wanted = replace(wanted, images=listed.photos)
         entries, near = _vggface2(found)
         if table := names or _names_near(near):
             wanted = replace(wanted, names=read_names(table), names_asked=names is not None)
@@ -123,8 +130,9 @@ def open_source(
             photos=photos,
             placing=placing,
             file=found.file,
-            pairs=protocol.pairs if protocol else found.pairs,
-            brings_pairs=protocol is None and found.pairs is not None,
+            pairs=stated.pairs if (stated := listed or protocol) else found.pairs,
+            brings_pairs=pairs is None and found.pairs is not None,
+            templates=listed,
             licence=found.licence,
             consent=found.consent,
         )

@@ -13,7 +13,7 @@ from facewright.datasets.columns import DAMAGE
 from facewright.datasets.decisions import CLEANING
 from facewright.datasets.dvc_project import Project, Run, Tree
 from facewright.datasets.erasing import Decisions, Person
-from facewright.datasets.form import MANIFEST, PAIRS
+from facewright.datasets.form import MANIFEST, PAIRS, TEMPLATES
 
 COLUMNS = ["id", "identity", "person", "shard", "length", "sha256", "photo_sha256"]
 
@@ -114,8 +114,13 @@ class _Search:
             found.objects.add(tree[path])
             shards = [f"{folder}{slash}{shard}" for shard in rows["shard"].unique() if shard]
             found.objects |= {tree[shard] for shard in shards if shard in tree}
+            named = set(rows["id"])
+            templates = tree.get(f"{folder}{slash}{TEMPLATES}")
+            if templates and (theirs := _templates_of(self._project.read(templates), named)):
+                found.objects.add(templates)
+                named = theirs
             pairs = tree.get(f"{folder}{slash}{PAIRS}")
-            if pairs and _pairs_name(self._project.read(pairs), set(rows["id"])):
+            if pairs and _pairs_name(self._project.read(pairs), named):
                 found.objects.add(pairs)
         if CLEANING in tree:
             data = self._project.read(tree[CLEANING]) or b""
@@ -142,6 +147,14 @@ def _table(data: bytes) -> pd.DataFrame:
 
     there = pq.ParquetFile(io.BytesIO(data)).schema_arrow.names
     return pd.read_parquet(io.BytesIO(data), columns=[name for name in COLUMNS if name in there])
+
+
+def _templates_of(data: bytes | None, ids: set[str]) -> set[str]:
+    """The templates that have one of these images."""
+    if data is None:
+        return set()
+    rows = pd.read_parquet(io.BytesIO(data), columns=["id", "template"])
+    return set(rows.loc[rows["id"].isin(ids), "template"])
 
 
 def _pairs_name(data: bytes | None, ids: set[str]) -> bool:

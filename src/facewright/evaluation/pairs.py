@@ -289,7 +289,7 @@ def _check_pairs(image: Ints, unique: Objects) -> None:
     same = np.flatnonzero(image[0] == image[1])
     if len(same):
         raise EvaluationError(
-            f"pair {same[0] + 1} is of the image {unique[image[0, same[0]]]!r} with itself "
+            f"pair {same[0] + 1} is of {unique[image[0, same[0]]]!r} with itself "
             f"({len(same)} such pairs): take it out of the pairs file"
         )
     key = image.min(axis=0) * len(unique) + image.max(axis=0)

@@ -26,7 +26,7 @@ SCORES = "scores.parquet"
 FACTS = "evaluation.json"
 NEEDED = (  # what others read of the facts
     *("pairs_digest", "scores_digest", "weights", "rows", "flip", "notice"),
-    *("training_set", "verification_set", "licences", "collected"),
+    *("training_set", "verification_set", "licences", "collected", "engines_not_run", "slices"),
 )
 
 

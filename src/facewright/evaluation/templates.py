@@ -5,17 +5,148 @@ each medium (a still, or the frames of a video) first, then over media, and the 
 length 1 (Crosswhite et al., Template Adaptation for Face Verification and Identification, FG 2017).
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.pairs import Ints
+from facewright.evaluation.faces import Faces
+from facewright.evaluation.pairs import OK, Ints
+from facewright.evaluation.slices import with_derived
 
 ROWS = 16_384  # of embeddings gathered at a time: 64 MiB of float64 at 512 values
 SHORTEST = 1e-6  # a mean of embeddings this short points nowhere
+# Columns of a manifest that say something of one image alone.
+OF_ONE = {
+    *("id", "identity", "status", "reason", "origin", "photo_sha256", "photos"),
+    *("shard", "offset", "length", "sha256", "width", "height", "box", "landmarks"),
+}
+
+Crops = npt.NDArray[np.uint8]  # (B, S, S, 3)
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What the pairs of a verification set are of: its images, or templates of them."""
+
+    images: pd.DataFrame  # a manifest: id, identity, status, photo_sha256 and more
+    templates: pd.DataFrame | None  # id (of an image), template, media, in any order
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row per image, or per template; see `template_table`."""
+        if self.templates is None:
+            return self.images
+        return template_table(self.images, self.templates)
+
+    def embeddings(
+        self, ids: Sequence[str], embeddings: npt.NDArray[np.float32]
+    ) -> tuple[Sequence[str], npt.NDArray[np.float32]]:
+        """Those of images (`ids`, and a row each) as those of subjects; see `pool_templates`."""
+        if self.templates is None:
+            return ids, embeddings
+        columns = (self.templates[name].tolist() for name in ("id", "template", "media"))
+        image, template, media = columns
+        return pool_templates(
+            embeddings, ids=ids, image=image, image_template=template, image_media=media
+        )
+
+    def faces(self, ids: Sequence[str], crops: Callable[[list[int]], Crops]) -> Faces:
+        """What shows a subject in a picture: the first of its images whose face was found.
+
+        Args:
+            ids: the images that have a crop.
+            crops: gives the crops at places in `ids`.
+        """
+        place = dict(zip(ids, range(len(ids)), strict=True))
+        if self.templates is not None:
+            rows = self.templates[self.templates["id"].isin(place)].drop_duplicates("template")
+            named = zip(rows["template"], rows["id"], strict=True)
+            place = {template: place[id] for template, id in named}
+        return lambda id: crops([place[id]])[0]
+
+
+def template_table(images: pd.DataFrame, templates: pd.DataFrame) -> pd.DataFrame:
+    """A row per template, in the order of their first rows, as `images` has one per image.
+
+    - `id` is the template, `identity` that of its images, `status` is `ok` where a face was found
+      in one of them, else `failure`; `photos`: how many images it has, found or not.
+    - `photo_sha256`: over sorted lines of medium and digest of each photo, so that it changes with
+      what is pooled and with nothing else.
+    - A column of numbers holds the mean over images with a face, one of anything else its value
+      where all images have the same one. What is derived from landmarks (see `with_derived`) is
+      derived from those of each image.
+
+    Args:
+        images: id, identity, status, photo_sha256 and columns to slice by.
+        templates: id (of an image), template, media.
+
+    Raises:
+        EvaluationError: a template names an image that is not there.
+    """
+    images = with_derived(images)
+    at = pd.Index(images["id"]).get_indexer(pd.Index(templates["id"]))
+    if (at < 0).any():
+        name = templates["id"].iloc[int((at < 0).argmax())]
+        raise EvaluationError(
+            f"image {name!r} of a template is not among the images: check the manifest against "
+            "the templates"
+        )
+    template, names = pd.factorize(templates["template"])
+    _, first = np.unique(template, return_index=True)
+    found = (images["status"] == OK).to_numpy()[at]
+    columns: dict[str, object] = {
+        "id": np.asarray(names, dtype=object),
+        "identity": images["identity"].to_numpy(dtype=object)[at[first]],
+        "status": np.where(np.bincount(template, weights=found) > 0, OK, "failure"),
+        "photos": np.bincount(template),
+        "photo_sha256": _digests(
+            template, templates["media"], images["photo_sha256"].to_numpy(dtype=object)[at]
+        ),
+    }
+    for name in images.columns:
+        values = images[name]
+        if name in OF_ONE:
+            continue
+        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+            numbers = np.asarray(values.to_numpy(np.float64, na_value=np.nan), np.float64)[at]
+            columns[name] = _mean_of(numbers, template, counted=found)
+        elif all(isinstance(value, Hashable) for value in values.dropna()[:1]):
+            columns[name] = _shared(values.iloc[at], template, first)
+    return pd.DataFrame(columns)
+
+
+def _mean_of(
+    numbers: npt.NDArray[np.float64], template: Ints, *, counted: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """The mean of those numbers of each template that count and are known; NaN where none is."""
+    known = counted & np.isfinite(numbers)
+    sums = np.bincount(template, weights=np.where(known, numbers, 0.0))
+    counts = np.bincount(template, weights=known)
+    means = np.full(len(sums), np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
+
+
+def _shared(values: "pd.Series[str]", template: Ints, first: Ints) -> "pd.Series[str]":
+    """The value that all images of a template have; missing where they differ."""
+    codes, _ = pd.factorize(values, use_na_sentinel=False)
+    same = np.bincount(template, weights=codes != codes[first][template]) == 0
+    return values.iloc[first].reset_index(drop=True).where(same, None)
+
+
+def _digests(template: Ints, media: "pd.Series[str]", photos: npt.NDArray[np.object_]) -> list[str]:
+    """sha256 over each template's sorted lines `MEDIUM DIGEST`."""
+    lines = pd.Series(media.to_numpy(dtype=object) + " " + photos + "\n")
+    order = np.lexsort((lines.rank(method="first").to_numpy(), template))
+    ends = np.cumsum(np.bincount(template))
+    parts = np.split(lines.to_numpy(dtype=object)[order], ends[:-1])
+    return [hashlib.sha256("".join(part).encode()).hexdigest() for part in parts]
 
 
 def pool_templates(

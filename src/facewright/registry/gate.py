@@ -4,7 +4,8 @@ Each rule says `pass`, `fail` or `unclear`, with the numbers that it compared. O
 the recognizer back; if none fails but one is unclear, the evidence is insufficient; else it may
 become champion. What is missing or no number never passes.
 
-Some rules choose what is served, a compressed form or FP32; the others judge what was chosen.
+Some rules choose what is served, a compressed form or FP32; the others judge what was chosen, and
+what it was made of and comes with: the student against its teacher, and its engines.
 """
 
 import json
@@ -22,7 +23,8 @@ from facewright.files import write_json
 
 PROMOTE, HOLD, INSUFFICIENT = "promote", "hold", "insufficient evidence"
 PASS, FAIL, UNCLEAR = "pass", "fail", "unclear"
-REFERENCE = "student"  # what compressed forms are compared with, and what is served without one
+TEACHER = "teacher"  # what the student is compared with
+REFERENCE = "student"  # what all other forms are compared with, and what is served without one
 ROUNDING = 1e-9  # 0.92 - 0.91 is a little more than 0.01: a margin met exactly counts as met
 RESULTS = {"better": PASS, "not_worse": PASS, "worse": FAIL, "unclear": UNCLEAR}
 
@@ -57,7 +59,11 @@ class Evidence:
     weights: Mapping[str, str]  # sha256 of the weights of each form
     scores_digest: str  # sha256 of the file of scores
     forms: Sequence[str]  # compressed forms that may be served, the one to prefer first
-    parity: Mapping[str, Comparison]  # each of them against REFERENCE on the same pairs
+    parity: Mapping[str, Comparison]
+    """On the same pairs: REFERENCE against TEACHER, each form and engine against REFERENCE."""
+    engines: Sequence[str] = ()  # that ran where this was measured
+    engines_not_run: Mapping[str, str] = field(default_factory=dict)  # and why
+    slices: Sequence[str] = ()  # columns that were asked for
     collected: Mapping[str, str] = field(default_factory=dict)  # per dataset, a day or ""
     licences: Mapping[str, str] = field(default_factory=dict)  # per dataset, as its card says
     champion: Champion | None = None
@@ -76,6 +82,7 @@ class Decision:
     rules: tuple[Rule, ...]
     weights: Mapping[str, str] = field(default_factory=dict)  # sha256 of each form that was judged
     scores_digest: str = ""  # sha256 of the scores that were judged
+    policy: Mapping[str, Any] = field(default_factory=dict)  # that was asked for
 
     @property
     def reason(self) -> str:
@@ -103,12 +110,14 @@ def decide(evidence: Evidence, *, policy: Mapping[str, Any], today: date) -> Dec
     choosing: list[Rule] = []
     serve = REFERENCE
     for form in evidence.forms:
-        rules = _parity(evidence, form, policy["parity"])
+        rules = _parity(evidence, form, policy["parity"], chooses="serve")
         choosing += rules
         if all(rule.result == PASS for rule in rules):
             serve = form
             break
     judging = [
+        *_parity(evidence, REFERENCE, policy["distilled"], chooses="outcome", reference=TEACHER),
+        *_engines(evidence, serve, policy),
         *_limits(evidence.metrics, serve, policy["at_least"], least=True),
         *_limits(evidence.metrics, serve, policy["at_most"], least=False),
         _against_champion(evidence, serve, policy["champion"]),
@@ -124,6 +133,7 @@ def decide(evidence: Evidence, *, policy: Mapping[str, Any], today: date) -> Dec
         rules=(*choosing, *judging),
         weights=dict(evidence.weights),
         scores_digest=evidence.scores_digest,
+        policy=dict(policy),
     )
 
 
@@ -154,40 +164,76 @@ def read_decision(path: Path) -> Decision:
     return decision
 
 
-def _parity(evidence: Evidence, form: str, limits: Mapping[str, float | None]) -> list[Rule]:
-    """Whether a compressed form does what REFERENCE does, and is worth it."""
+def _parity(
+    evidence: Evidence,
+    form: str,
+    limits: Mapping[str, float | None],
+    *,
+    chooses: str,
+    reference: str = REFERENCE,
+) -> list[Rule]:
+    """Whether a form does what the one that it was made of does, and is worth it."""
     metrics, compared = evidence.metrics, evidence.parity.get(form)
     rules = []
 
-    def rule(name: str, passed: bool, text: str) -> None:
-        rules.append(Rule(f"{form} {name}", "serve", PASS if passed else FAIL, text))
+    def rule(name: str, result: str, text: str) -> None:
+        rules.append(Rule(f"{form} {name}", chooses, result, text))
 
     if (least := limits["min_cosine"]) is not None:
         cosine = _metric(metrics, f"{form}.cosine")
-        text = f"{cosine:.4f} to {REFERENCE} in the mean, at least {least:g}"
-        rule("cosine", cosine >= least - ROUNDING, text)
+        text = f"{cosine:.4f} to {reference} in the mean, at least {least:g}"
+        rule("cosine", PASS if cosine >= least - ROUNDING else FAIL, text)
     if (most := limits["max_threshold_shift"]) is not None:
         shift = _metric(metrics, f"{form}.threshold_shift")
         text = f"threshold moves by {shift:.4f}, at most {most:g}"
-        rule("threshold_shift", shift <= most + ROUNDING, text)
+        rule("threshold_shift", PASS if shift <= most + ROUNDING else FAIL, text)
     for figure, key in (("accuracy", "max_accuracy_drop"), ("fnmr", "max_fnmr_rise")):
         if (most := limits[key]) is None:
             continue
         difference: Difference | None = getattr(compared, figure) if compared else None
-        if difference is None:
-            rule(figure, False, f"no comparison of {figure} with {REFERENCE}: too few pairs")
+        if compared is None or difference is None:
+            text = f"no comparison of {figure} with {reference}: too few pairs"
+            rule(figure, UNCLEAR, text)
             continue
         text = (
-            f"loses {-difference.gain:.4f} of {figure} against {REFERENCE}, at most "
-            f"{-difference.lower:.4f} at {1 - compared.level:.0%}; allowed {most:g}"  # type: ignore[union-attr]
+            f"loses {-difference.gain:.4f} of {figure} against {reference}, at most "
+            f"{-difference.lower:.4f} at {1 - compared.level:.0%}; allowed {most:g}"
         )
-        rule(figure, -difference.lower <= most + ROUNDING, text)
+        sure = -difference.lower <= most + ROUNDING
+        # What is no number is lost.
+        rule(figure, _result(sure, not -difference.upper <= most + ROUNDING), text)
     if (least := limits["min_speedup"]) is not None:
-        slow, fast = (_metric(metrics, f"{name}.latency_ms") for name in (REFERENCE, form))
+        slow, fast = (_metric(metrics, f"{name}.latency_ms") for name in (reference, form))
         # Compared as a product: no division by a latency that was rounded to zero.
-        text = f"{fast:.3f} ms, {REFERENCE} {slow:.3f} ms: at least {least:g} times as fast"
-        rule("speed", slow >= least * fast - ROUNDING, text)
+        text = f"{fast:.3f} ms, {reference} {slow:.3f} ms: at least {least:g} times as fast"
+        rule("speed", PASS if slow >= least * fast - ROUNDING else FAIL, text)
     return rules
+
+
+def _engines(evidence: Evidence, serve: str, policy: Mapping[str, Any]) -> list[Rule]:
+    """Engines go with the version, so each of what is served that ran must do what REFERENCE does.
+
+    Those of other forms are judged by nobody: such a form is not what the version stands for.
+    """
+    ours = [name for name in evidence.engines if _form_of(name) == serve]
+    limits = {**policy["parity"], "min_speedup": None}  # it runs on another device
+    rules = []
+    for engine in ours:
+        rules += _parity(evidence, engine, limits, chooses="outcome")
+    if policy["engines_must_run"]:
+        not_run = evidence.engines_not_run
+        idle = [f"{name}: {why}" for name, why in not_run.items() if _form_of(name) == serve]
+        text = f"not run: {'; '.join(idle)}" if idle else f"all of {serve} were run"
+        if not (idle or ours):
+            text = f"there is none of {serve}"
+        sure = bool(ours) and not idle
+        rules.append(Rule("engines", "outcome", PASS if sure else UNCLEAR, text))
+    return rules
+
+
+def _form_of(engine: str) -> str:
+    """`student-int8` for `student-int8-sm89`, as `compile` names engines."""
+    return engine.rpartition("-")[0]
 
 
 def _limits(
@@ -211,8 +257,6 @@ def _against_champion(evidence: Evidence, serve: str, policy: Mapping[str, Any])
     if champion is None:
         return Rule("champion", "outcome", PASS, "there is no champion yet")
     theirs = f"champion version {champion.version}"
-    if champion.served_digest and champion.served_digest == evidence.weights.get(serve):
-        return Rule("champion", "outcome", PASS, f"these are the weights of {theirs}")
     if champion.pairs_digest != evidence.pairs_digest:
         text = (
             f"{theirs} was evaluated on other pairs ({champion.pairs_digest[:12] or 'unknown'}, "
@@ -220,6 +264,8 @@ def _against_champion(evidence: Evidence, serve: str, policy: Mapping[str, Any])
             "begin anew"
         )
         return Rule("champion", "outcome", FAIL, text)
+    if champion.served_digest and champion.served_digest == evidence.weights.get(serve):
+        return Rule("champion", "outcome", PASS, f"these are the weights of {theirs}")
     figure, compared = policy["figure"], evidence.against.get(serve)
     difference: Difference | None = getattr(compared, figure) if compared else None
     if compared is None or difference is None:
@@ -247,14 +293,15 @@ def _slices(evidence: Evidence, serve: str, limits: Mapping[str, float | None]) 
             if key.startswith(start)
         }
         name = f"{rate} ratio of slices"
-        if not found:
-            text = "no slices, or too few errors in them to tell"
-            rules.append(Rule(name, "outcome", UNCLEAR, text))
-            continue
+        untold = [column for column in evidence.slices if column not in found]
+        text = ", ".join(f"{column} {ratio:.2f}" for column, ratio in found.items())
+        text = f"{text or 'none'}, at most {most:g}"
+        if untold:
+            text += f"; cannot be told of {', '.join(untold)}: too few errors, or one value for all"
         # One that is no number is the worst.
-        column, ratio = max(found.items(), key=lambda item: (item[1] != item[1], item[1]))
-        text = f"{ratio:.2f} between slices of {column}, at most {most:g}"
-        rules.append(Rule(name, "outcome", PASS if ratio <= most + ROUNDING else FAIL, text))
+        lost = not all(ratio <= most + ROUNDING for ratio in found.values())
+        sure = bool(found) and not (untold or lost)
+        rules.append(Rule(name, "outcome", _result(sure, lost), text))
     return rules
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from facewright.datasets.card import joined_card
-from facewright.datasets.form import RESERVED, DatasetWriter, find_datasets
+from facewright.datasets.form import PAIRS, RESERVED, TEMPLATES, DatasetWriter, find_datasets
 from facewright.detection import load_detector
 from facewright.errors import DatasetError
 from facewright.files import whole_directory, write_json
@@ -27,7 +27,7 @@ VERDICT = {"id", "identity", "origin", "dataset", "status", "reason"}
 
 
 def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
-    """Write `train/` and `verify/` (datasets of crops, `verify/` with its pairs) and metrics."""
+    """Write `train/`, `verify/` (datasets of crops; the latter with pairs, templates), metrics."""
     metrics: dict[str, float] = {}
     options = params.model_dump() | {"model": Path(params.model) if params.model else None}
     options["name"] = options.pop("detector")
@@ -49,9 +49,9 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
                 for row, crop in progress(crops, total=len(table), label=f"align {half}"):
                     id, identity = row.pop("id"), row.pop("identity")
                     writer.add(id=id, identity=identity, data=crop, suffix=".png", columns=row)
-                pairs = pd.read_parquet(validate / "pairs.parquet") if half == "verify" else None
                 cards = [dataset.card for dataset in find_datasets(data / half)]
-                writer.finish(joined_card(cards, kind=kind), pairs=pairs)
+                tables = _tables(validate) if half == "verify" else {}
+                writer.finish(joined_card(cards, kind=kind), **tables)
             table = pd.read_parquet(folder / half / "manifest.parquet")
             counts = table["status"].value_counts()
             for status in ("ok", "no_face", "rejected"):
@@ -67,6 +67,14 @@ def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
             metrics[f"{half}.stated"] = stated
             say(f"align {half}: {found} faces found, {missed} not; {stated} by stated landmarks")
         write_json(folder / "metrics.json", metrics)
+
+
+def _tables(validate: Path) -> dict[str, pd.DataFrame]:
+    """The pairs, and the templates where the set has them."""
+    tables = {"pairs": pd.read_parquet(validate / PAIRS)}
+    if (validate / TEMPLATES).exists():
+        tables["templates"] = pd.read_parquet(validate / TEMPLATES)
+    return tables
 
 
 def _stated_columns(folder: Path) -> set[str]:

@@ -15,6 +15,7 @@ from facewright.evaluation.assess import Answers, Questions, assess
 from facewright.evaluation.parity import compare_forms
 from facewright.evaluation.record import data_facts, write_record
 from facewright.evaluation.report import write_report
+from facewright.evaluation.templates import Subjects
 from facewright.evaluation.thresholds import thresholds_of, write_thresholds
 from facewright.files import whole_directory, write_json
 from facewright.params import Evaluate
@@ -34,13 +35,14 @@ def run(
     """Write what `evaluation.record` says, `thresholds.json`, `metrics.json`, `report.html`."""
     crops = Crops(align / "verify")
     trained, verify = (open_dataset(align / half) for half in ("train", "verify"))
-    ids, people, photos = (verify.manifest[name] for name in ("id", "identity", "photo_sha256"))
+    subjects = Subjects(verify.manifest, verify.templates)
+    ids, people, photos = (subjects.table[name] for name in ("id", "identity", "photo_sha256"))
     card, used = verify.card, trained.manifest["status"] == "ok"
     assert verify.pairs is not None  # align writes them
     known = named_among(people, trained.manifest.loc[used, "identity"])
     questions = Questions(
         pairs=verify.pairs,
-        images=verify.manifest,
+        images=subjects.table,
         trained=frozenset(ids[people.isin(known)]),
         seed=SEED,
         **params.model_dump(exclude=OWN),
@@ -58,14 +60,11 @@ def run(
     for name, source in folders.items():
         recognizer = load_recognizer(source, runtime=params.runtime, threads=usable_cores())
         embedded[name] = embed_all(recognizer, crops, flip=params.flip)
-        answers[name] = answer = assess(questions, ids=crops.ids, embeddings=embedded[name])
-        answer.metrics["latency_ms"] = latency(
-            load_recognizer(source, runtime=params.runtime, threads=1),
-            crops.batch([0])[0],
-            calls=params.latency_calls,
-            flip=params.flip,
-        )
-        answer.metrics["megabytes"] = recognizer.model_bytes / 1e6
+        named, pooled = subjects.embeddings(crops.ids, embedded[name])
+        answers[name] = answer = assess(questions, ids=named, embeddings=pooled)
+        alone = load_recognizer(source, runtime=params.runtime, threads=1)
+        took = latency(alone, crops.batch([0])[0], calls=params.latency_calls, flip=params.flip)
+        answer.metrics.update({"latency_ms": took, "megabytes": recognizer.model_bytes / 1e6})
         if (other := REFERENCE.get(name, STUDENT)) in answers:
             both = embedded[name], embedded[other]
             parity.append(compare_forms((name, other), answer, answers[other], embeddings=both))
@@ -88,6 +87,7 @@ def run(
         "rows": [{"recognizer": name, **answer.metrics} for name, answer in answers.items()],
         "flip": params.flip,
         "engines_not_run": idle,
+        "slices": params.slices,
         **data_facts(training=asdict(trained.card), verification=asdict(card)),
     }
     with whole_directory(output) as folder:
@@ -105,6 +105,6 @@ def run(
             quantized=parity_rows(read_metrics(quantize)),
             engines=[{"engine": e.name, "run here": idle.get(e.name, "yes")} for e in engines],
             data={"Training": asdict(trained.card), "Verification": asdict(card)},
-            faces=(lambda id: crops.batch([crops.ids.index(id)])[0]) if params.show_faces else None,
+            faces=subjects.faces(crops.ids, crops.batch) if params.show_faces else None,
             shown=STUDENT,
         )

@@ -11,7 +11,7 @@ from facewright.evaluation.record import SCORES, people_of, read_facts, read_sco
 from facewright.files import whole_directory, write_json
 from facewright.params import Gate
 from facewright.progress import say
-from facewright.registry.gate import REFERENCE, Evidence, decide, write_decision
+from facewright.registry.gate import REFERENCE, TEACHER, Evidence, decide, write_decision
 from facewright.registry.promotion import champion
 from facewright.stages.metrics import read_metrics
 
@@ -23,9 +23,10 @@ def run(*, evaluate: Path, output: Path, params: Gate) -> str:
     """Write `decision.json` and `policy.json`; returns `promote`, `hold` or `insufficient …`."""
     facts = read_facts(evaluate)
     scores = read_scores(evaluate / SCORES, digest=facts["scores_digest"])
-    for name in (REFERENCE, *FORMS):
+    for name in (TEACHER, REFERENCE, *FORMS):
         if name not in scores:
             raise EvaluationError(f"{evaluate / SCORES} holds none of {name!r}: run evaluate again")
+    engines = [name for name in scores if name not in (TEACHER, REFERENCE, *FORMS)]
     serving = champion(params.model)
 
     def compared(one: pd.DataFrame, other: pd.DataFrame) -> Comparison:
@@ -43,6 +44,8 @@ def run(*, evaluate: Path, output: Path, params: Gate) -> str:
     against = {}
     if serving and serving.scores is not None and serving.pairs_digest == facts["pairs_digest"]:
         against = {name: compared(scores[name], serving.scores) for name in (REFERENCE, *FORMS)}
+    parity = {name: compared(scores[name], scores[REFERENCE]) for name in (*FORMS, *engines)}
+    parity[REFERENCE] = compared(scores[REFERENCE], scores[TEACHER])
     metrics = read_metrics(evaluate)
     decision = decide(
         Evidence(
@@ -51,7 +54,10 @@ def run(*, evaluate: Path, output: Path, params: Gate) -> str:
             weights=facts["weights"],
             scores_digest=facts["scores_digest"],
             forms=FORMS,
-            parity={name: compared(scores[name], scores[REFERENCE]) for name in FORMS},
+            parity=parity,
+            engines=engines,
+            engines_not_run=facts["engines_not_run"],
+            slices=facts["slices"],
             collected=facts["collected"],
             licences=facts["licences"],
             champion=serving,

@@ -16,6 +16,7 @@ from PIL import Image
 
 from facewright.datasets.form import Dataset, DatasetWriter, open_dataset, read_bytes
 from facewright.datasets.importing import import_dataset
+from facewright.datasets.pairs import TEMPLATE_COLUMNS
 from facewright.errors import DatasetError
 
 
@@ -33,11 +34,15 @@ def dataset(
     photos: Mapping[str, bytes],
     *,
     pairs: list[tuple[int, int, str, str]] | None = None,
+    templates: list[tuple[str, str, str]] | None = None,
     shard_bytes: int = 6000,
     columns: Mapping[str, Mapping[str, Any]] | None = None,
     **card: str,
 ) -> Dataset:
-    """Write a dataset of `photos`, bytes by `IDENTITY/STEM.ext`, in shards of a few pictures."""
+    """Write a dataset of `photos`, bytes by `IDENTITY/STEM.ext`, in shards of a few pictures.
+
+    `templates`: rows of id, template, media.
+    """
     root.mkdir(parents=True)
     with DatasetWriter(root, shard_bytes=shard_bytes) as writer:
         for name, data in photos.items():
@@ -59,7 +64,8 @@ def dataset(
             "consent": "asked",
         }
         table = None if pairs is None else pd.DataFrame(pairs, columns=["fold", "label", "a", "b"])
-        writer.finish(values | card, pairs=table)
+        listed = None if templates is None else pd.DataFrame(templates, columns=TEMPLATE_COLUMNS)
+        writer.finish(values | card, pairs=table, templates=listed)
     return open_dataset(root)
 
 

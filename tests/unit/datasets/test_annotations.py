@@ -106,6 +106,21 @@ def test_lists_that_name_no_photo_are_refused(tmp_path: Path) -> None:
     assert "names no photo" in refused(source, tmp_path / "out", images=tmp_path / "list")
 
 
+def test_landmarks_between_blanks_may_have_a_score_in_the_end(tmp_path: Path) -> None:
+    """As InsightFace's `ijbc_name_5pts_score.txt`."""
+    scored = f"1.jpg {' '.join(map(str, numbers(46.5)))} 0.998\n"
+    (tmp_path / "points").write_text(scored + f"2.png {' '.join(map(str, numbers(-3.0)))}\n")
+    found = read_landmarks([tmp_path / "points"])
+    for name, start in (("1", 46.5), ("2.png", -3.0)):
+        points = found.find(name)
+        assert points is not None
+        assert points.tolist() == numbers(start)
+    for line in (scored.replace("0.998", "0.998 1"), scored.replace(" ", "\t")):
+        (tmp_path / "points").write_text(line)
+        with pytest.raises(DatasetError, match="line 1: landmarks are ten numbers"):
+            read_landmarks([tmp_path / "points"])
+
+
 @pytest.mark.parametrize("between", [" ", "\t", "   "])
 def test_names_of_casia_identities(tmp_path: Path, between: str) -> None:
     photos = {"0000045/001.jpg": picture(1), "0000099/001.jpg": picture(2)}

@@ -18,11 +18,12 @@ def test_labels_must_fit_the_identities() -> None:
 def test_a_pair_of_an_image_with_itself_is_refused() -> None:
     """Any recognizer gets it right."""
     rows = [(0, 1, "A/1", "A/2"), (0, 1, "A/2", "A/2"), (0, 0, "A/1", "B/1"), (1, 1, "B/1", "B/1")]
-    pairs, known = pd.DataFrame(rows, columns=PAIR_COLUMNS), {"A/1", "A/2", "B/1"}
-    check_pairs(pairs.iloc[[0, 2]], known=known, where="pairs.txt")
-    said = r"^pairs.txt: pair 2 is of the image 'A/2' with itself \(2 such pairs\): take it out"
+    pairs = pd.DataFrame(rows, columns=PAIR_COLUMNS)
+    images = pd.DataFrame({"id": ["A/1", "A/2", "B/1"], "identity": ["A", "A", "B"]})
+    check_pairs(pairs.iloc[[0, 2]], images=images, where="pairs.txt")
+    said = r"^pairs.txt: pair 2 is of 'A/2' with itself \(2 such pairs\): take it out"
     with pytest.raises(DatasetError, match=said):
-        check_pairs(pairs, known=known, where="pairs.txt")
+        check_pairs(pairs, images=images, where="pairs.txt")
 
 
 def test_ten_folds_of_one_size_in_the_order_given() -> None:

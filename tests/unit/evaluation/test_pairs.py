@@ -119,7 +119,7 @@ def test_a_pair_of_an_image_with_itself_is_refused() -> None:
     """Any recognizer gets it right."""
     wrong = PAIRS.copy()
     wrong.loc[2, "b"] = "y/1"
-    said = r"^pair 3 is of the image 'y/1' with itself \(1 such pairs\): take it out"
+    said = r"^pair 3 is of 'y/1' with itself \(1 such pairs\): take it out"
     with pytest.raises(EvaluationError, match=said):
         score_pairs(wrong, ids=IDS, embeddings=EMBEDDINGS)
     with pytest.raises(EvaluationError, match=said):

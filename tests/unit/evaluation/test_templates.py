@@ -1,3 +1,7 @@
+"""Templates: pooled embeddings, and a row for each, against a walk through them one by one."""
+
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +9,8 @@ import pytest
 from facewright.errors import EvaluationError
 from facewright.evaluation import score_pairs
 from facewright.evaluation import templates as module
-from facewright.evaluation.templates import pool_templates
+from facewright.evaluation.slices import with_derived
+from facewright.evaluation.templates import Subjects, pool_templates, template_table
 
 Rows = list[tuple[str, str, str]]
 
@@ -107,3 +112,87 @@ def test_refusals(made: tuple) -> None:
         pool(np.zeros((1, 2), np.float32), ["a"], [("a", "t", "m")])
     with pytest.raises(ValueError, match="ids for"):
         pool(embeddings, ids[1:], rows)
+
+
+IMAGES = pd.DataFrame(
+    {
+        "id": ["A/1", "A/2", "A/3", "B/1", "B/2"],
+        "identity": ["A", "A", "A", "B", "B"],
+        "status": ["ok", "no_face", "ok", "rejected", "no_face"],
+        "reason": ["", "no face was found", "", "undecodable", "no face was found"],
+        "photo_sha256": ["d1", "d2", "d3", "d4", "d5"],
+        "quality": [0.25, np.nan, 0.75, np.nan, np.nan],
+        "age": pd.array([20, 99, 30, None, 40], "Int64"),
+        "tone": ["dark", "dark", "dark", "light", None],
+        "camera": ["c1", "c1", "c2", None, None],
+        "indoors": [True, True, True, False, True],
+        "landmarks": [
+            [30, 40, 70, 40, 50, 60, 35, 80, 65, 80],
+            None,
+            [30, 40, 70, 40, 60, 60, 35, 80, 65, 80],
+            None,
+            None,
+        ],
+        "words": [["x"], None, None, None, None],
+    }
+)
+HELD = pd.DataFrame(
+    [("B/1", "t", "m"), ("A/3", "s", "n"), ("A/2", "s", "m"), ("A/1", "s", "m"), ("A/1", "u", "m"),
+     ("B/2", "t", "k")],
+    columns=["id", "template", "media"],
+)  # fmt: skip
+
+
+def test_a_row_per_template() -> None:
+    table = template_table(IMAGES, HELD)
+    turn = with_derived(IMAGES)["turn"]
+    assert table["id"].tolist() == ["t", "s", "u"]
+    assert table["identity"].tolist() == ["B", "A", "A"]
+    assert table["status"].tolist() == ["failure", "ok", "ok"]
+    assert table["photos"].tolist() == [2, 3, 1]
+    means = {"quality": [np.nan, 0.5, 0.25], "age": [np.nan, 25.0, 20.0]}
+    means["turn"] = [np.nan, (turn[0] + turn[2]) / 2, turn[0]]
+    for name, expected in means.items():
+        np.testing.assert_allclose(table[name], expected)
+    known = {name: table[name].tolist() for name in ("tone", "camera", "indoors")}
+    assert known["tone"][1:] == ["dark", "dark"]
+    assert known["camera"][2] == "c1"
+    assert known["indoors"][1:] == [True, True]
+    assert [pd.isna(known["tone"][0]), pd.isna(known["camera"][1])] == [True, True]
+    assert pd.isna(known["indoors"][0])
+    assert not {"reason", "landmarks", "words"} & set(table.columns)
+
+
+def test_a_templates_digest_changes_with_what_is_pooled_alone() -> None:
+    digests = template_table(IMAGES, HELD).set_index("id")["photo_sha256"]
+    assert digests["s"] == hashlib.sha256(b"m d1\nm d2\nn d3\n").hexdigest()
+    assert digests["t"] == hashlib.sha256(b"k d5\nm d4\n").hexdigest()
+    shuffled = template_table(IMAGES[::-1], HELD[::-1]).set_index("id")["photo_sha256"]
+    assert shuffled[digests.index].equals(digests)
+    renamed = template_table(IMAGES, HELD.replace("s", "z")).set_index("id")["photo_sha256"]
+    assert renamed["z"] == digests["s"]
+    for changed in (HELD.replace("n", "m"), HELD.drop(index=2)):
+        assert template_table(IMAGES, changed).set_index("id")["photo_sha256"]["s"] != digests["s"]
+
+
+def test_an_image_that_is_not_there_is_named() -> None:
+    with pytest.raises(EvaluationError, match="image 'A/9' of a template is not among the images"):
+        template_table(IMAGES, HELD.replace("A/1", "A/9"))
+
+
+def test_subjects_are_images_or_templates() -> None:
+    ids = ["A/1", "A/3"]
+    vectors = np.array([[1, 0], [0, 1]], np.float32)
+    crops = np.arange(2 * 4).reshape(2, 2, 2, 1).astype(np.uint8)
+    own, pooled = Subjects(IMAGES, None), Subjects(IMAGES, HELD)
+    assert own.table is IMAGES
+    assert own.embeddings(ids, vectors) == (ids, vectors)
+    assert pooled.table.equals(template_table(IMAGES, HELD))
+    names, means = pooled.embeddings(ids, vectors)
+    assert list(names) == ["s", "u"]
+    np.testing.assert_allclose(means, [[np.sqrt(0.5)] * 2, [1, 0]], atol=1e-7)
+    # The first image of the list that has a crop is shown.
+    for subjects, shown in ((own, {"A/1": 0, "A/3": 1}), (pooled, {"s": 1, "u": 0})):
+        faces = subjects.faces(ids, lambda rows: crops[rows])
+        for name, place in shown.items():
+            assert (faces(name) == crops[place]).all()

@@ -100,6 +100,7 @@ def write_evaluation(
         "weights": dict(weights),
         "rows": rows,
         "engines_not_run": {},
+        "slices": [],
         "flip": True,
         **data_facts(training=card, verification=card),
     }

@@ -22,6 +22,7 @@ from facewright.registry.gate import (
 PAIRS = "a" * 64
 TODAY = date(2026, 6, 30)
 NAN = float("nan")
+PARITY = ("min_cosine", "max_threshold_shift", "max_accuracy_drop", "max_fnmr_rise", "min_speedup")
 
 
 def policy(**sections: Any) -> dict[str, Any]:
@@ -35,6 +36,8 @@ def policy(**sections: Any) -> dict[str, Any]:
             "max_fnmr_rise": None,
             "min_speedup": 1.0,
         },
+        "distilled": dict.fromkeys(PARITY),
+        "engines_must_run": False,
         "at_least": {"accuracy": 0.85},
         "at_most": {},
         "champion": {"figure": "accuracy", "fmr": 0.1, "margin": 0.0, "level": 0.05},
@@ -140,8 +143,8 @@ def test_first_version_that_keeps_all_limits_is_promoted() -> None:
 def test_a_form_that_does_otherwise_is_not_served(change: dict[str, Any], blamed: str) -> None:
     decision = judged(evidence(**change))
     assert decision.serve == "student"
-    failed = [rule.name for rule in decision.rules if rule.result == "fail"]
-    assert failed == [f"student-int8 {blamed}"]
+    blocking = [rule.name for rule in decision.rules if rule.result != "pass"]
+    assert blocking == [f"student-int8 {blamed}"]
     assert decision.outcome == "promote"  # the choice alone holds nothing back
 
 
@@ -221,6 +224,7 @@ def test_champion_is_replaced_only_on_evidence(verdict: str, gain: float, outcom
         (serving(pairs_digest=""), "hold", "other pairs (unknown"),
         (serving(), "insufficient evidence", "no scores, or too few pairs"),
         (serving(served_digest="i" * 64), "promote", "these are the weights of champion version 3"),
+        (serving(served_digest="i" * 64, pairs_digest="b" * 64), "hold", "other pairs"),
         (serving(served_digest="s" * 64), "insufficient evidence", "no scores"),  # not what serves
     ],
 )
@@ -251,6 +255,90 @@ def test_figure_that_the_pairs_do_not_support_is_unclear() -> None:
 def test_slices_may_not_differ_too_much(ratios: dict[str, float], outcome: str) -> None:
     given = evidence(metrics=metrics(**ratios))
     assert judged(given, slices={"max_fnmr_ratio": 2.0}).outcome == outcome
+
+
+def test_slices_that_were_asked_for_and_cannot_be_told_are_unclear() -> None:
+    given = evidence(metrics=metrics(fnmr_ratio_quality=1.2), slices=("quality", "turn"))
+    decision = judged(given, slices={"max_fnmr_ratio": 2.0})
+    assert decision.outcome == "insufficient evidence"
+    assert decision.reason.endswith(
+        "quality 1.20, at most 2; cannot be told of turn: too few errors, or one value for all"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "outcome"),
+    [
+        (-0.01, 0.01, "promote"),
+        (-0.01, 0.02, "insufficient evidence"),
+        (-0.04, 0.009, "hold"),
+        (NAN, 0.01, "hold"),
+    ],
+)
+def test_a_student_must_not_lose_too_much_against_its_teacher(
+    gain: float, spread: float, outcome: str
+) -> None:
+    parity = {**evidence().parity, "student": comparison(gain, spread=spread)}
+    decision = judged(evidence(parity=parity), distilled={"max_accuracy_drop": 0.02})
+    assert decision.outcome == outcome
+    rule = rule_of(decision, "student accuracy")
+    assert (rule.chooses, "against teacher" in rule.evidence) == ("outcome", True)
+    without = judged(evidence(), distilled={"max_accuracy_drop": 0.02})
+    assert without.outcome == "insufficient evidence"
+
+
+ENGINE = "student-int8-sm89"
+
+
+def with_engine(name: str = ENGINE, *, compared: bool = True, **changes: float) -> Evidence:
+    measured = {"cosine": 0.99, "threshold_shift": 0.0, "latency_ms": 9.0} | changes
+    return evidence(
+        metrics=metrics() | {f"{name}.{key}": value for key, value in measured.items()},
+        engines=(name,),
+        parity=evidence().parity | ({name: comparison(-0.001)} if compared else {}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome"),
+    [
+        (with_engine(), "promote"),  # however slow it is where this runs
+        (with_engine(cosine=0.5), "hold"),
+        (with_engine(threshold_shift=0.2), "hold"),
+        (with_engine(compared=False), "insufficient evidence"),
+        (with_engine("student-sm89", cosine=0.5), "promote"),  # INT8 is served
+    ],
+)
+def test_an_engine_of_what_is_served_must_do_the_same(given: Evidence, outcome: str) -> None:
+    decision = judged(given)
+    assert (decision.outcome, decision.serve) == (outcome, "student-int8")
+
+
+def test_an_int8_engine_does_not_hold_back_fp32() -> None:
+    given = with_engine(cosine=0.5)
+    bad = dict(given.metrics) | {"student-int8.cosine": 0.5}
+    decision = judged(replace(given, metrics=bad))
+    assert (decision.outcome, decision.serve) == ("promote", "student")
+
+
+def test_engines_that_must_run_and_did_not_leave_the_evidence_insufficient() -> None:
+    asked = policy() | {"engines_must_run": True}
+    idle = evidence(engines_not_run={ENGINE: "no GPU here", "student-sm89": "no GPU here"})
+    assert judged(idle).outcome == "promote"
+    for given, told in (
+        (idle, f"not run: {ENGINE}: no GPU here"),
+        (evidence(), "there is none of student-int8"),
+    ):
+        decision = decide(given, policy=asked, today=TODAY)
+        assert decision.outcome == "insufficient evidence"
+        assert rule_of(decision, "engines").evidence == told
+    decision = decide(with_engine(), policy=asked, today=TODAY)
+    assert decision.outcome == "promote"
+    assert rule_of(decision, "engines").evidence == "all of student-int8 were run"
+
+
+def test_the_policy_goes_with_the_decision() -> None:
+    assert judged(evidence(), at_least={"accuracy": 0.8}).policy["at_least"] == {"accuracy": 0.8}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 VGGFace2 (Cao et al., FG 2018) brings `identity_meta.csv` (`Class_ID, Name, Sample_Num, Flag,
 Gender`), `train_list.txt` and `test_list.txt` (`n000002/0001_01.jpg`), and
 `bb_landmark/loose_landmark_train.csv` (`NAME_ID, P1X, P1Y, … P5Y`). Names for CASIA-WebFace (Yi et
-al., 2014) are lines `0000045 Some_Name`.
+al., 2014) are lines `0000045 Some_Name`. InsightFace's landmarks for IJB-B and IJB-C are lines
+`1.jpg`, ten numbers and a score.
 """
 
 import array
@@ -73,7 +74,10 @@ def without_suffix(name: str) -> str:
 
 
 class Landmarks:
-    """Five landmarks per photo, from a file of lines `PATH<tab>10 numbers` or VGGFace2's csv."""
+    """Five landmarks per photo, from lines `PATH<tab>10 numbers`, VGGFace2's csv, or IJB's list.
+
+    The lines of the last have blanks, and a detector's score in the end, which says nothing here.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._numbers = array.array("f")
@@ -90,12 +94,20 @@ class Landmarks:
         for path in paths:
             for number, line in lines(path):
                 where = f"{path}, line {number}"
-                name, *values = line.split("\t") if "\t" in line else line.split(",")
+                name, *values = _fields(line)
                 name = name.strip().strip('"')
                 if name == "NAME_ID":
                     continue
                 self._numbers.extend(_ten(values, where=where))
                 yield name
+
+
+def _fields(line: str) -> list[str]:
+    """A name and numbers."""
+    if "\t" in line or "," in line:
+        return line.split("\t" if "\t" in line else ",")
+    fields = line.split()
+    return fields[:-1] if len(fields) == POINTS + 2 else fields
 
 
 def read_landmarks(paths: Iterable[Path]) -> Landmarks:

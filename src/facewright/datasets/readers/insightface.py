@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
+from facewright.datasets.components import components
 from facewright.datasets.images import image_format, image_size
 from facewright.datasets.pairs import PAIR_COLUMNS, fold_of
 from facewright.datasets.readers import Entry, readable
@@ -265,7 +266,9 @@ def read_pickled_pairs(path: Path) -> tuple[Generator[Entry], pd.DataFrame]:
                 places[text] = firsts.setdefault(digest, place)
     ends = [places[text] for text in images]
     pairs = list(zip(ends[::2], ends[1::2], labels, strict=True))
-    groups = _groups(len(images), [(a, b) for a, b, label in pairs if label])
+    genuine = [(a, b) for a, b, label in pairs if label]
+    edges = np.array(genuine, np.int64).reshape(-1, 2)
+    groups = components(edges, count=len(images)).tolist()
     inside = sum(not label and groups[a] == groups[b] for a, b, label in pairs)
     if inside:
         say(f"{path}: {inside} impostor pairs are of one identity by the genuine pairs; kept so")
@@ -316,22 +319,6 @@ def _image(value: Any, *, where: str) -> Text:
     if not isinstance(value, Text):
         raise DatasetError(f"{where} is no bytes: check the file")
     return value
-
-
-def _groups(count: int, links: list[tuple[int, int]]) -> list[int]:
-    """For each of `count` places the first one that the links connect it with."""
-    group = list(range(count))
-
-    def root(place: int) -> int:
-        while group[place] != place:
-            group[place] = group[group[place]]
-            place = group[place]
-        return place
-
-    for a, b in links:
-        a, b = sorted((root(a), root(b)))
-        group[b] = a
-    return [root(place) for place in range(count)]
 
 
 def _distinct(path: Path, found: dict[str, Text]) -> Generator[Entry]:

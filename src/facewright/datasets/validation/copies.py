@@ -69,19 +69,3 @@ def find_copies(hashes: npt.NDArray[np.uint8], hashed: Bools, *, distance: int) 
     same = distances == 0  # each further image of a hash comes with the first, and with it alone
     code[pairs[same, 1]] = pairs[same, 0]
     return Copies(code, pairs[~same], distances[~same])
-
-
-def components(edges: Ints, *, count: int) -> Ints:
-    """(count,): the least node that each node is joined with; `edges` (M, 2) join nodes."""
-    parent = np.arange(count)
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for a, b in edges.tolist():
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    return np.array([root(node) for node in range(count)], np.int64)

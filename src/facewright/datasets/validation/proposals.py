@@ -24,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from facewright.datasets.components import components
 from facewright.datasets.decisions import COLUMNS
 from facewright.datasets.validation.cleaning import Decisions
-from facewright.datasets.validation.copies import BITS, Bools, Copies, Ints, components
+from facewright.datasets.validation.copies import BITS, Bools, Copies, Ints
 from facewright.datasets.validation.tables import OK
 
 SHARED_GROUPS = 3  # groups of near copies that two identities share before a merge is proposed

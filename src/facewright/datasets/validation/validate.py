@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from facewright.datasets.decisions import CLEANING
-from facewright.datasets.form import Dataset, find_datasets
+from facewright.datasets.form import PAIRS, TEMPLATES, Dataset, find_datasets
 from facewright.datasets.pairs import PAIR_COLUMNS, check_pairs
 from facewright.datasets.validation.cleaning import Decisions, apply_decisions, read_cleaning
 from facewright.datasets.validation.copies import Copies, find_copies
@@ -47,11 +47,12 @@ INTERNAL = ["own_id", "person_name"]  # columns that are of no use to later stag
 
 @dataclass
 class Sets:
-    """What lies in `data/`: the merged tables of both halves, pairs, and what the cards state."""
+    """What lies in `data/`: merged tables of both halves, pairs, templates, what cards state."""
 
     train: pd.DataFrame
     verify: pd.DataFrame
     pairs: pd.DataFrame
+    templates: pd.DataFrame | None
     cards: pd.DataFrame
 
 
@@ -72,7 +73,7 @@ def validate_datasets(
         train.parquet, verify.parquet: the merged manifests with `dataset`, `stated_identity` (as
             the manifest has it; `identity` is what cleaning and `tables` made of it), the
             measures, `status` and `reason`; `shard` is relative to `data`
-        pairs.parquet
+        pairs.parquet, templates.parquet: as verification has them; the latter only where it does
         overlap.txt: the training identities dropped because verification has them
         proposals.csv: what a person may decide, see `proposals`
         profile.json: what remains of these sets for the next comparison, see `drift`
@@ -161,12 +162,17 @@ def validate_datasets(
 def _read_sets(data: Path) -> Sets:
     train, verify = find_datasets(data / "train"), _verification_set(data / "verify")
     assert verify.pairs is not None
-    known = set(verify.manifest["id"])
-    check_pairs(verify.pairs, known=known, where=str(verify.root))
+    check_pairs(
+        verify.pairs,
+        images=verify.manifest,
+        templates=verify.templates,
+        where=str(verify.root),
+    )
     return Sets(
         train=merged_manifests(train, data=data),
         verify=merged_manifests([verify], data=data),
         pairs=verify.pairs[PAIR_COLUMNS],
+        templates=verify.templates,
         cards=pd.DataFrame(_cards(train, half="train") + _cards([verify], half="verify")),
     )
 
@@ -220,7 +226,9 @@ def _write(output: Path, sets: Sets, *, overlap: list[str], proposals: Proposals
     with storage_errors(output):
         sets.train.drop(columns=INTERNAL).to_parquet(output / "train.parquet", index=False)
         sets.verify.drop(columns=INTERNAL).to_parquet(output / "verify.parquet", index=False)
-        sets.pairs.to_parquet(output / "pairs.parquet", index=False)
+        sets.pairs.to_parquet(output / PAIRS, index=False)
+        if sets.templates is not None:
+            sets.templates.to_parquet(output / TEMPLATES, index=False)
         lines = "".join(f"{name}\n" for name in overlap)
         (output / "overlap.txt").write_text(lines, encoding="utf-8")
         proposals.table.to_csv(output / "proposals.csv", index=False, lineterminator="\n")

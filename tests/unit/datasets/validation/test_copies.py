@@ -1,11 +1,11 @@
-"""Near copies: codes and pairs against a comparison of all, and what is joined by edges."""
+"""Near copies: codes and pairs against a comparison of all."""
 
 import numpy as np
 import pytest
 
 from facewright.datasets.perceptual import HASH_BYTES
 from facewright.datasets.validation import copies as module
-from facewright.datasets.validation.copies import Copies, components, find_copies
+from facewright.datasets.validation.copies import Copies, find_copies
 from facewright.errors import DatasetError
 
 DISTANCE = 10
@@ -68,14 +68,3 @@ def test_too_many_pairs_are_looked_for_nearer(
     found = find_copies(hashes, every, distance=DISTANCE)
     assert np.array_equal(found.pairs, expected.pairs)
     assert "too many; now looking for copies within 2 bits only" in capsys.readouterr().err
-
-
-def test_components_are_those_of_the_edges() -> None:
-    random = np.random.default_rng(8)
-    edges = random.integers(0, 60, (45, 2))
-    joined = components(edges, count=60)
-    reach = np.eye(60, dtype=bool)
-    reach[edges[:, 0], edges[:, 1]] = reach[edges[:, 1], edges[:, 0]] = True
-    for _ in range(60):
-        reach = reach @ reach
-    assert joined.tolist() == reach.argmax(axis=1).tolist()

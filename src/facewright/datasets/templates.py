@@ -1,0 +1,125 @@
+"""Templates while a set is imported: which photo a list means, and whose it is if nobody says."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from facewright.datasets.components import components
+from facewright.datasets.pairs import check_labels
+from facewright.datasets.readers.annotations import PhotoNames
+from facewright.datasets.readers.templates import read_template_pairs, read_templates
+from facewright.errors import DatasetError
+from facewright.progress import say
+
+Ints = npt.NDArray[np.int64]
+
+
+class Templates:
+    """The templates of a list and the pairs of them, while the photos are gone through.
+
+    A photo is named as in any list (see `placing.names_of`), or by its bare name. Where the source
+    says of no photo whose it is (see `placing.Layout`), identities are what images that are in
+    several templates, and genuine pairs, connect, numbered in the order in which they appear in
+    the list. Impostor pairs of one such identity contradict genuine ones; they stay as they are
+    labelled, and their number is said aloud.
+    """
+
+    def __init__(self, path: Path, *, pairs: Path) -> None:
+        """Read both lists.
+
+        Raises:
+            DatasetError: see `readers.templates`; also a pair of a template that is not listed.
+        """
+        self._path, self._pairs_path = path, pairs
+        rows = read_templates(path)
+        image, self._names = pd.factorize(rows["image"])
+        template, self._templates = pd.factorize(rows["template"])
+        self._image, self._template = image.astype(np.int64), template.astype(np.int64)
+        self._rows = rows[["template", "media"]]
+        self._ids = np.full(len(self._names), "", dtype=object)  # by image, once it was found
+        self._numbered = False
+        self.photos = PhotoNames(self._names)
+        self.pairs = read_template_pairs(pairs)
+        self._sides = [self._of(self.pairs[side]) for side in ("a", "b")]
+
+    def _of(self, side: "pd.Series[str]") -> Ints:
+        """The number of the template on one side of each pair."""
+        # Arrow makes no objects of the names, of which there are sixteen million in IJB-C.
+        found = pc.index_in(pa.array(side), value_set=pa.array(self._templates))
+        if found.null_count:
+            first = side.iloc[pc.index(pc.is_null(found), True).as_py()]
+            raise DatasetError(
+                f"{self._pairs_path}: {found.null_count} pairs name a template that is not in "
+                f"{self._path}, first {first!r}: give the two lists of one set"
+            )
+        return np.asarray(found.to_numpy(), np.int64)
+
+    def number(self, name: str) -> str | None:
+        """The identity of a photo of which nobody says whose it is; None for one not listed.
+
+        Args:
+            name: of the photo, without folder, with a suffix or without.
+        """
+        at = self.photos.find(name)
+        return None if at is None else f"{self._people[at]:06d}"
+
+    @cached_property
+    def _people(self) -> Ints:
+        """The number of the identity on each image."""
+        self._numbered = True
+        images = len(self._names)
+        genuine = (self.pairs["label"] == 1).to_numpy()
+        a, b = self._sides
+        held = np.stack([self._image, images + self._template], axis=1)
+        same = np.stack([images + a[genuine], images + b[genuine]], axis=1)
+        joined = components(np.concatenate([held, same]), count=images + len(self._templates))
+        # The least node of each is an image: every template has one, and they come first.
+        _, people = np.unique(joined[:images], return_inverse=True)
+        of_template = np.empty(len(self._templates), np.int64)
+        of_template[self._template] = people[self._image]
+        inside = int((of_template[a] == of_template[b])[~genuine].sum())
+        if inside:
+            say(
+                f"{self._pairs_path}: {inside} impostor pairs are of one identity by the genuine "
+                "pairs and shared images; kept so"
+            )
+        return people.astype(np.int64)
+
+    def found(self, at: int, id: str) -> None:
+        """Tell the id of the photo that stands at this place among `photos`.
+
+        Raises:
+            DatasetError: another photo stood there.
+        """
+        if self._ids[at]:
+            raise DatasetError(
+                f"{self._path}: {self._names[at]!r} may be {self._ids[at]!r} or {id!r}: name each "
+                "image by its folder and name"
+            )
+        self._ids[at] = id
+
+    def table(self) -> pd.DataFrame:
+        """Columns id, template, media, once all photos were gone through.
+
+        Raises:
+            DatasetError: a photo was not found, or the folders of identities contradict a label.
+        """
+        missing = np.flatnonzero(self._ids == "")
+        if len(missing):
+            raise DatasetError(
+                f"{self._path}: {len(missing)} of its {len(self._names)} images are not in the "
+                f"source, first {self._names[missing[0]]!r}: get both again, or name the folder "
+                "that holds all of them"
+            )
+        table = self._rows.assign(id=self._ids[self._image])[["id", "template", "media"]]
+        if not self._numbered:
+            first = table.drop_duplicates("template")
+            people = (id.rpartition("/")[0] for id in first["id"])
+            of = dict(zip(first["template"], people, strict=True))
+            check_labels(self.pairs, of.__getitem__, where=str(self._pairs_path))
+        return table
