@@ -20,7 +20,7 @@ FOLDS = 10  # of a protocol that states none
 def check_pairs(
     pairs: pd.DataFrame, *, images: pd.DataFrame, templates: pd.DataFrame | None = None, where: str
 ) -> None:
-    """Refuse an empty list of pairs, pairs of a thing with itself or one not there, wrong templates.
+    """Refuse an empty list, pairs of a thing with itself or of one not there, wrong templates.
 
     Args:
         images: the manifest's columns id and identity.

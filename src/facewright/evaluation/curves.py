@@ -132,6 +132,22 @@ def equal_error_rate(counts: Counts) -> Floats:
     return np.where(counts.impostor_total > 0, before + part * (after - before), 1.0)
 
 
+def best_threshold(counts: Counts) -> float:
+    """Where the mean of FMR and FNMR is lowest, midway to the next similarity below.
+
+    Of several equally good thresholds the highest, which accepts least. With as many genuine as
+    impostor pairs this is the threshold of the most right decisions; a list of many more impostor
+    pairs does not pull it up. `counts` are of one weighting, R = 1.
+    """
+    at = int((counts.fmr[0] + counts.fnmr[0]).argmin())
+    here = float(counts.thresholds[at])
+    if at in (0, len(counts.thresholds) - 1):
+        return here
+    below = float(counts.thresholds[at + 1])
+    middle = below + (here - below) / 2
+    return middle if middle > below else here  # neighbouring floats have no middle
+
+
 def area_under_roc(counts: Counts) -> Floats:
     """`(R,)`: chance that a genuine pair scores above an impostor pair, a tie counting half.
 

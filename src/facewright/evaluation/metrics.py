@@ -11,6 +11,7 @@ from facewright.evaluation.curves import (
     Weights,
     accepted,
     area_under_roc,
+    best_threshold,
     equal_error_rate,
     fnmr_at_fmr,
     fnmr_at_threshold,
@@ -36,8 +37,10 @@ def verification_metrics(
 
     - `accuracy`: mean over folds, the threshold of each from the others (`folds`), with
       `accuracy_se`, the standard error of that mean over K folds, s / √K with s from K - 1 (LFW,
-      UMass 07-49), and `threshold_accuracy`, the mean of the folds' thresholds. These are left
-      out where all pairs are in one fold: that protocol has no folds.
+      UMass 07-49). These are left out where all pairs are in one fold: that protocol has no folds.
+    - `threshold_accuracy`: the mean of the folds' thresholds; without folds the threshold at which
+      the mean of FMR and FNMR is lowest (`best_threshold`). That one was chosen on the very pairs
+      that it would be judged on: a place on the scale, and no promise of an accuracy.
     - `eer`, `auc`, `fnmr_at_fmr_X` and `threshold_at_fmr_X` for each target X (`curves`, which
       also says how failures count). A target below what the impostor pairs support (ten expected
       false matches) is left out.
@@ -99,6 +102,8 @@ def verification_metrics(
     if accuracies is not None and thresholds is not None:
         metrics["accuracy_se"] = float(accuracies.std(ddof=1) / np.sqrt(accuracies.size))
         metrics["threshold_accuracy"] = float(thresholds.mean())
+    else:
+        metrics["threshold_accuracy"] = best_threshold(counts)
     figures = _figures(counts, accuracies, targets, bound)
     point = {name: float(values[0]) for name, values in figures.items()}
     metrics |= point

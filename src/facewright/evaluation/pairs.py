@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -272,8 +273,14 @@ def image_codes(pairs: pd.DataFrame) -> tuple[Ints, Objects]:
     if _share_categories(pairs):
         codes = np.stack([pairs[side].array.codes for side in ("a", "b")]).astype(np.int64)
         return codes, pairs["a"].cat.categories.to_numpy(dtype=object)
-    ids = np.concatenate([pairs[side].to_numpy(dtype=object) for side in ("a", "b")])
-    codes, unique = pd.factorize(ids)
+    sides: list[Any] = [pairs[side].array for side in ("a", "b")]
+    if all(isinstance(side, pd.Categorical) for side in sides):  # as a file gives them back
+        named = [np.array([*side.categories, None], dtype=object) for side in sides]
+        places, unique = pd.factorize(np.concatenate(named))  # None, the last, for what is missing
+        where = places[: len(named[0])], places[len(named[0]) :]
+        codes = np.stack([at[side.codes] for at, side in zip(where, sides, strict=True)])
+        return codes.astype(np.int64), unique
+    codes, unique = pd.factorize(np.concatenate([side.to_numpy(dtype=object) for side in sides]))
     return codes.reshape(2, -1).astype(np.int64), unique
 
 
