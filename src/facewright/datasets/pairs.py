@@ -20,7 +20,7 @@ FOLDS = 10  # of a protocol that states none
 def check_pairs(
     pairs: pd.DataFrame, *, images: pd.DataFrame, templates: pd.DataFrame | None = None, where: str
 ) -> None:
-    """Refuse an empty list of pairs, pairs that name what is not there, and wrong templates.
+    """Refuse an empty list, pairs of a thing with itself or of one not there, wrong templates.
 
     Args:
         images: the manifest's columns id and identity.
@@ -31,6 +31,13 @@ def check_pairs(
     if templates is not None and (faults := template_faults(templates, images=images)):
         raise DatasetError(
             f"{where}: {faults[0]} ({len(faults)} faults): correct the list of templates"
+        )
+    same = (pairs["a"] == pairs["b"]).to_numpy()
+    if same.any():
+        first = int(same.argmax())
+        raise DatasetError(
+            f"{where}: pair {first + 1} is of {pairs['a'].iloc[first]!r} with itself "
+            f"({int(same.sum())} such pairs): take it out of the pairs file"
         )
     what = "images" if templates is None else "templates"
     known = (images["id"] if templates is None else templates["template"]).unique()

@@ -2,7 +2,7 @@
 
 `scores` everywhere is the frame that `score_pairs` makes: one row per pair with `fold`, `label`
 (1 genuine, 0 impostor), `a`, `b` (ids of images), `similarity` and `status` (`ok`, or `failure`
-where a face was not found). Every metric is computed from it and can be computed again.
+where a face was not found). What is said of pairs is computed from it and can be computed again.
 """
 
 from facewright.evaluation.curves import roc, score_histogram

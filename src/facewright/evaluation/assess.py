@@ -1,12 +1,14 @@
 """What is asked of every recognizer alike, and what one of them answers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from facewright.errors import EvaluationError
 from facewright.evaluation.calibration import Calibration, calibrate, reliability
 from facewright.evaluation.identification import (
     by_gallery_size,
@@ -16,11 +18,14 @@ from facewright.evaluation.identification import (
     split_gallery,
 )
 from facewright.evaluation.metrics import verification_metrics
-from facewright.evaluation.pairs import score_pairs
-from facewright.evaluation.slices import largest_ratio, slice_table, with_derived
+from facewright.evaluation.pairs import image_codes, score_pairs, with_categories
+from facewright.evaluation.slices import largest_ratio, slice_table, sliceable, with_derived
 from facewright.evaluation.thresholds import targets_of
 
 WITHOUT = "_without_overlap"
+# What may not be measured.
+OVERLAP, IDENTIFICATION = "figures without overlap", "identification"
+SLICES, PROBABILITIES = "slices by", "probabilities on unseen folds"
 
 
 @dataclass(frozen=True)
@@ -28,17 +33,26 @@ class Questions:
     """A verification set, and what is measured on it; the same for all that are compared."""
 
     pairs: pd.DataFrame  # fold, label, a, b
-    images: pd.DataFrame  # id, identity, status and the columns to slice by
+    images: pd.DataFrame  # id, identity, status, photo_sha256 and the columns to slice by
     trained: frozenset[str]  # ids of images whose person was in training
     fmr_targets: Sequence[float]
     bootstrap: int
     seed: int
     calibration: str  # logistic or isotonic
-    slices: Sequence[str]  # columns of `images`, `turn`, `photos`; others are left out
+    slices: Sequence[str]  # columns of `images`, `turn`, `photos`
     slice_bins: int
     unenrolled_share: float
     gallery_sizes: Sequence[int]
     fpir_targets: Sequence[float]
+
+    def __post_init__(self) -> None:
+        """Once for all recognizers, and before the first one is asked.
+
+        Raises:
+            EvaluationError: see `sliceable`.
+        """
+        sliceable(with_derived(self.images), columns=self.slices)
+        object.__setattr__(self, "pairs", with_categories(self.pairs))
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,9 @@ class Answers:
     sizes: pd.DataFrame  # from `by_gallery_size`
     cmc: pd.DataFrame
     reliability: pd.DataFrame
-    calibration: Calibration
+    calibration: Calibration | None
+    photos: Mapping[str, str]  # of each image of the set a name that tells nobody, see `opaque`
+    not_measured: Mapping[str, str] = field(default_factory=dict)  # what, and why, as one line
 
 
 def assess(
@@ -68,6 +84,9 @@ def assess(
       finest FMR target (`slices`), else at `threshold_accuracy`;
     - `calibration_error`, over folds (`reliability`).
 
+    What the set does not support, such as figures without overlap where only impostor pairs are
+    left, is missing, and `not_measured` says why.
+
     Args:
         ids: images that have an embedding; the others failed.
         embeddings: `(len(ids), E)`, each of length 1.
@@ -77,6 +96,7 @@ def assess(
     """
     identities = dict(zip(questions.images["id"], questions.images["identity"], strict=True))
     scores = score_pairs(questions.pairs, ids=ids, embeddings=embeddings)
+    lacking: dict[str, str] = {}
 
     def verified(part: pd.DataFrame) -> dict[str, float]:
         return verification_metrics(
@@ -91,11 +111,12 @@ def assess(
     known = scores["a"].isin(questions.trained) | scores["b"].isin(questions.trained)
     metrics["overlap_pairs"] = int(known.sum())
     if known.any() and not known.all():
-        rest = verified(scores[~known])
-        metrics |= {f"{key}{WITHOUT}": value for key, value in rest.items()}
+        with _told(lacking, OVERLAP):
+            rest = verified(scores[~known])
+            metrics |= {f"{key}{WITHOUT}": value for key, value in rest.items()}
 
     sizes = curve = pd.DataFrame()
-    if _enrollable(identities, questions.unenrolled_share):
+    with _told(lacking, IDENTIFICATION):
         split = split_gallery(
             identities, unenrolled_share=questions.unenrolled_share, seed=questions.seed
         )
@@ -109,9 +130,10 @@ def assess(
         sizes = by_gallery_size(found, fpir_targets=questions.fpir_targets)
         curve = cmc(found)
 
-    slices = _slices(questions, scores, metrics)
-    table = pd.DataFrame()
-    if scores["fold"].nunique() > 1:
+    slices = _slices(questions, scores, metrics, lacking)
+    table, calibration = pd.DataFrame(), None
+    with _told(lacking, PROBABILITIES):
+        calibration = calibrate(scores, kind=questions.calibration)
         table, metrics["calibration_error"] = reliability(scores, kind=questions.calibration)
     return Answers(
         scores=scores,
@@ -120,26 +142,36 @@ def assess(
         sizes=sizes,
         cmc=curve,
         reliability=table,
-        calibration=calibrate(scores, kind=questions.calibration),
+        calibration=calibration,
+        photos=opaque(questions.images),
+        not_measured=lacking,
     )
 
 
-def _enrollable(identities: dict[str, str], unenrolled_share: float) -> bool:
-    """Whether somebody has a photo to enrol and another to search with."""
-    several = int((pd.Series(identities).value_counts() > 1).sum())
-    return several > round(unenrolled_share * several)
+@contextmanager
+def _told(lacking: dict[str, str], what: str) -> Iterator[None]:
+    """What cannot be measured is told, and the rest goes on."""
+    try:
+        yield
+    except EvaluationError as error:
+        lacking[what] = str(error)
 
 
-def _slices(questions: Questions, scores: pd.DataFrame, metrics: dict[str, float]) -> pd.DataFrame:
+def _slices(
+    questions: Questions, scores: pd.DataFrame, metrics: dict[str, float], lacking: dict[str, str]
+) -> pd.DataFrame:
     """The table of slices; the largest ratios go to `metrics`."""
-    images = with_derived(questions.images)
-    columns = [name for name in questions.slices if name in images and images[name].notna().any()]
-    targets = targets_of(metrics)
-    threshold = targets[-1].threshold if targets else metrics.get("threshold_accuracy")
-    if not columns or threshold is None:
+    images = sliceable(with_derived(questions.images), columns=questions.slices)
+    codes, ids = image_codes(scores)
+    images = images[images["id"].isin(ids[np.unique(codes)])]
+    columns = [name for name in questions.slices if images[name].notna().any()]
+    for name in questions.slices:
+        if name not in columns:
+            lacking[f"{SLICES} {name}"] = "no photo of the pairs has a value"
+    if not columns:
         return pd.DataFrame()
-    named = scores["a"], scores["b"]
-    images = images[images["id"].isin(set(named[0]) | set(named[1]))]
+    targets = targets_of(metrics)
+    threshold = targets[-1].threshold if targets else metrics["threshold_accuracy"]
     table = slice_table(
         scores, images=images, columns=columns, threshold=threshold, bins=questions.slice_bins
     )
@@ -148,3 +180,17 @@ def _slices(questions: Questions, scores: pd.DataFrame, metrics: dict[str, float
             if ratio is not None:
                 metrics[f"{rate}_ratio_{column}"] = ratio.ratio
     return table.assign(threshold=threshold)
+
+
+def opaque(images: pd.DataFrame) -> dict[str, str]:
+    """The digest of each image's photo, by id; empty where the digests are not known.
+
+    Of copies of one photo, all but the first by id get a number as well: no two names are equal.
+    """
+    if "photo_sha256" not in images.columns:
+        return {}
+    named = images[["id", "photo_sha256"]].sort_values("id")
+    copy = named.groupby("photo_sha256").cumcount()
+    digests = named["photo_sha256"].astype(str)
+    names = digests.where(copy == 0, digests + "-" + (copy + 1).astype(str))
+    return dict(zip(named["id"], names, strict=True))

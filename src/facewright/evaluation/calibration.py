@@ -154,12 +154,14 @@ def _fit(scored: Scored, chosen: Bools, *, kind: str) -> Calibration:
     """From the compared pairs that `chosen` `(compared,)` names."""
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} must be one of {', '.join(KINDS)}")
-    # Equal similarities as one, so that nothing depends on their order.
-    similarity, code = np.unique(scored.similarity[: scored.compared][chosen], return_inverse=True)
-    label = scored.genuine[: scored.compared][chosen]
-    counts = np.bincount(code, minlength=len(similarity)).astype(np.float64)
-    positives = np.bincount(code[label], minlength=len(similarity)).astype(np.float64)
-    pairs, genuine = int(counts.sum()), int(positives.sum())
+    # Equal similarities as one, so that nothing depends on their order; they come sorted.
+    rising = scored.similarity[: scored.compared][chosen][::-1]
+    label = scored.genuine[: scored.compared][chosen][::-1]
+    starts = np.flatnonzero(np.diff(rising, prepend=-np.inf))
+    similarity = rising[starts]
+    counts = np.diff(starts, append=len(rising)).astype(np.float64)
+    positives = np.diff(np.append(0, np.cumsum(label))[np.append(starts, len(rising))])
+    pairs, genuine = len(rising), int(label.sum())
     if genuine in (0, pairs):
         lacking = "genuine" if not genuine else "impostor"
         raise EvaluationError(

@@ -13,8 +13,14 @@ import pandas as pd
 
 from facewright.errors import EvaluationError
 from facewright.evaluation.assess import WITHOUT
-from facewright.evaluation.limits import INTENDED, NOT_INTENDED, composition, limits
-from facewright.evaluation.record import read_facts
+from facewright.evaluation.limits import (
+    INTENDED,
+    NOT_INTENDED,
+    composition,
+    limits,
+    told_not_measured,
+)
+from facewright.evaluation.record import read_facts, read_slices
 from facewright.evaluation.slice_plots import most_pairs
 from facewright.evaluation.slices import ALL, largest_ratio
 from facewright.evaluation.table import (
@@ -23,6 +29,7 @@ from facewright.evaluation.table import (
     estimate,
     fmr_targets,
     is_number,
+    joined,
     number,
     percent,
     share,
@@ -69,8 +76,9 @@ def model_card_of(
         training=facts["training_set"],
         verification=facts["verification_set"],
         pairs_digest=facts["pairs_digest"],
-        slices=pd.read_csv(slices, dtype={"value": str}) if slices.exists() else None,
+        slices=read_slices(slices) if slices.exists() else None,
         notice=facts["notice"],
+        not_measured=facts.get("not_measured", {}).get(serve, {}),
         decision=decision,
         lineage=lineage,
     )
@@ -88,6 +96,7 @@ def model_card(
     pairs_digest: str,
     slices: pd.DataFrame | None = None,
     notice: str = "",
+    not_measured: Mapping[str, str] | None = None,
     decision: Row | None = None,
     lineage: Mapping[str, str] | None = None,
 ) -> str:
@@ -103,6 +112,7 @@ def model_card(
         pairs_digest: of the verification pairs.
         slices: what `slices.csv` holds: tables of `slice_table` with a column `recognizer`.
         notice: what must stand above everything; empty for nothing.
+        not_measured: of `serve`, what was asked for and the pairs do not allow, and why.
         decision: of the gate: `outcome`, `champion`, and `rules` with `name`, `chooses`, `result`
             and `evidence` each.
         lineage: digests and the like by name.
@@ -132,7 +142,7 @@ def model_card(
         _dataset("Training data", training, _overlap(row)),
         _slices(part, columns),
         _ethics(),
-        _caveats(row, limits(data)),
+        _caveats(row, [*limits(data), *told_not_measured(not_measured or {})]),
         _thresholds(thresholds),
         _decision(decision) if decision else "",
         _lineage(recognizers, lineage or {}),
@@ -178,7 +188,7 @@ def _metrics(serve: str, rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         name = _text(row["recognizer"])
-        cells = [_joined(*estimate(row, key)) for key in keys]
+        cells = [joined(estimate(row, key)) for key in keys]
         lines.append([f"**{name}** (served)" if row["recognizer"] == serve else name, *cells])
     row = next(row for row in rows if row["recognizer"] == serve)
     text = (
@@ -205,7 +215,7 @@ def _searches(row: Row) -> list[str]:
         else f"FNIR at FPIR {share(key.removeprefix('fnir_at_fpir_'))}"
         for key in keys
     }
-    figures = ", ".join(f"{told[key]} {_joined(*estimate(row, key))}" for key in keys)
+    figures = ", ".join(f"{told[key]} {joined(estimate(row, key))}" for key in keys)
     return [f"Searches among {row['gallery_people']:,.0f} people: {figures}."]
 
 
@@ -239,7 +249,7 @@ def _overlap(row: Row) -> str:
     keys = [key for key in ("accuracy", "eer") if key in rest]
     if not keys:
         return f"{text}."
-    told = ", ".join(f"{key} {_joined(*estimate(rest, key))}" for key in keys)
+    told = ", ".join(f"{key} {joined(estimate(rest, key))}" for key in keys)
     return f"{text}; without them: {told}."
 
 
@@ -251,7 +261,7 @@ def _slices(table: pd.DataFrame, columns: Sequence[str]) -> str:
         for value in most_pairs(table, column):
             found = table[(table["column"] == column) & (table["value"] == value)].iloc[0]
             row = {str(key): item for key, item in found.items() if item == item}
-            rates = [_joined(*estimate(row, rate)) for rate in RATES]
+            rates = [joined(estimate(row, rate)) for rate in RATES]
             pairs = f"{row['genuine']:,.0f} + {row['compared']:,.0f}"
             lines.append([_text(column), _text(value), *rates, pairs])
     ratios = []
@@ -299,7 +309,7 @@ def _thresholds(thresholds: Sequence[Thresholds]) -> str:
         for target in one.targets:
             value = threshold_with_interval(target.threshold, target.low, target.high)
             cohort = f"{one.cohort.dataset}, {one.cohort.impostors:,} impostor pairs"
-            cells = [share(f"{target.fmr:g}"), _joined(*value), f"{percent(target.fnmr)} %"]
+            cells = [share(f"{target.fmr:g}"), joined(value), f"{percent(target.fnmr)} %"]
             lines.append(
                 [_text(one.recognizer), *cells, _text(one.backend), _text(cohort), one.date]
             )
@@ -332,10 +342,6 @@ def _lineage(recognizers: Mapping[str, Row], lineage: Mapping[str, str]) -> str:
     return "\n\n".join(
         part for part in ("## Lineage", text, _table(head, lines) if lines else "") if part
     )
-
-
-def _joined(value: str, interval: str) -> str:
-    return f"{value} {interval}".rstrip()
 
 
 def _list(facts: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from facewright.errors import EvaluationError
 from facewright.evaluation.bootstrap import Sides, couples, deviations, interval, normal_interval
 from facewright.evaluation.curves import Weights, accepted, fnmr_at_fmr, supported
-from facewright.evaluation.folds import check_folds, correct_decisions, fold_accuracies
+from facewright.evaluation.folds import Folds, check_folds, correct_decisions, fold_accuracies
 from facewright.evaluation.intervals import lower_bound, mcnemar, upper_bound
 from facewright.evaluation.pairs import (
     COLUMNS,
@@ -18,6 +18,7 @@ from facewright.evaluation.pairs import (
     Scored,
     checked,
     identity_codes,
+    image_codes,
 )
 
 BETTER, NOT_WORSE, WORSE, UNCLEAR = "better", "not_worse", "worse", "unclear"
@@ -82,7 +83,9 @@ def compare(
     resamples of hardly any difference show hardly any spread.
 
     Args:
-        challenger, champion: from `score_pairs`, of the same pairs in any order.
+        challenger, champion: from `score_pairs`, of the same pairs in any order; which image of a
+            pair comes first does not matter. Images are matched by what `a` and `b` hold: for
+            scores of two evaluations digests of the photos, as in `pairs_digest`.
         fmr_target: share in (0, 1).
         level: chance of a wrong one-sided bound, in (0, 0.5).
         margin: loss that does not matter, a share of pairs, 0 or more.
@@ -96,23 +99,24 @@ def compare(
     first, second, people = identity_codes(frames[0], identities=identities)
     sides = Sides(first, second, first == second, people)
     (one, one_rows), (other, other_rows) = (checked(frame) for frame in frames)
-    folded = check_folds(one)
+    folds = tuple(map(Folds.of, (one, other))) if check_folds(one) else (None, None)
     at_fmr = all(supported(scored, fmr_target) for scored in (one, other))
 
-    def figures(scored: Scored, weights: Weights) -> dict[str, Floats]:
+    def figures(scored: Scored, parts: Folds | None, weights: Weights) -> dict[str, Floats]:
         found = {}
-        if folded:
-            found["accuracy"] = np.nanmean(fold_accuracies(scored, weights)[0], axis=1)
+        if parts:
+            found["accuracy"] = np.nanmean(fold_accuracies(parts, weights)[0], axis=1)
         if at_fmr:
             found["fnmr"] = fnmr_at_fmr(accepted(scored, weights), fmr_target)[0]
         return found
 
     def gains(weights: Weights) -> dict[str, Floats]:
-        new, old = figures(one, weights[:, one_rows]), figures(other, weights[:, other_rows])
+        new = figures(one, folds[0], weights[:, one_rows])
+        old = figures(other, folds[1], weights[:, other_rows])
         return {key: (new[key] - old[key]) * _sign(key) for key in new}
 
     ones = np.ones((1, len(sides.first)), np.int32)
-    new, old = figures(one, ones), figures(other, ones)
+    new, old = figures(one, folds[0], ones), figures(other, folds[1], ones)
     found, units = {}, {}
     decided: dict[str, Bools] = {}
     for key in new:
@@ -153,7 +157,7 @@ def _decisions(figure: str, scored: Scored, fmr_target: float) -> Bools:
     """`(P,)`: whether each pair is decided rightly."""
     ones = np.ones((1, scored.pairs), np.int32)
     if figure == "accuracy":
-        return correct_decisions(scored, fold_accuracies(scored, ones)[1][0])
+        return correct_decisions(scored, fold_accuracies(Folds.of(scored), ones)[1][0])
     threshold = fnmr_at_fmr(accepted(scored, ones), fmr_target)[1][0]
     return np.asarray((scored.similarity >= threshold) == scored.genuine)
 
@@ -222,19 +226,37 @@ def _exact(won: int, lost: int, trials: int, *, error: float) -> tuple[float, fl
 
 
 def _aligned(challenger: pd.DataFrame, champion: pd.DataFrame) -> list[pd.DataFrame]:
-    """Both frames with their rows in one order."""
-    frames = []
-    for frame in (challenger, champion):
+    """Both frames with their rows in one order, whatever order they and their two sides are in."""
+    frames = [challenger, champion]
+    for frame in frames:
         missing = [column for column in COLUMNS if column not in frame.columns]
         if missing:
             raise EvaluationError(
                 f"the scores have no column {missing[0]!r}: score the pairs again"
             )
-        frames.append(frame.sort_values(list(COLUMNS), ignore_index=True))
-    rows, theirs = (set(f[list(COLUMNS)].itertuples(index=False, name=None)) for f in frames)
-    if rows != theirs or len(frames[0]) != len(frames[1]):
+    parts = [image_codes(frame) for frame in frames]
+    # Codes of the sorted ids of both, so that the order of the rows is of no matter.
+    places, both = pd.factorize(np.concatenate([ids for _, ids in parts]), sort=True)
+    folds, labels = (
+        pd.factorize(np.concatenate([frame[name].to_numpy() for frame in frames]), sort=True)
+        for name in ("fold", "label")
+    )
+    keys, taken = [], 0
+    for (image, ids), frame, start in zip(parts, frames, (0, len(challenger)), strict=True):
+        low, high = np.sort(places[taken : taken + len(ids)][image], axis=0)
+        rows = slice(start, start + len(frame))
+        key = (low * len(both) + high) * len(folds[1]) + folds[0][rows]
+        keys.append(key * len(labels[1]) + labels[0][rows])
+        taken += len(ids)
+    orders = [np.argsort(key, kind="stable") for key in keys]
+    one, other = (key[order] for key, order in zip(keys, orders, strict=True))
+    if len(one) != len(other) or (one != other).any():
+        alone = [len(np.setdiff1d(a, b)) for a, b in ((one, other), (other, one))]
         raise EvaluationError(
-            f"challenger and champion were scored on different pairs ({len(rows - theirs)} and "
-            f"{len(theirs - rows)} are in one alone): score both on the same pairs"
+            f"challenger and champion were scored on different pairs ({alone[0]} and {alone[1]} "
+            "are in one alone): score both on the same pairs"
         )
-    return frames
+    return [
+        frame if np.array_equal(order, np.arange(len(order))) else frame.iloc[order]
+        for frame, order in zip(frames, orders, strict=True)
+    ]

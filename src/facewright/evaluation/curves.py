@@ -64,17 +64,12 @@ def accepted(scored: Scored, weights: Weights) -> Counts:
         impostor_sum, genuine_sum = impostor_sum[:, columns], genuine_sum[:, columns]
     lost = weights[:, scored.compared :][:, scored.genuine[scored.compared :]]
     return Counts(
-        thresholds=_thresholds(scored.similarity[scored.cuts - 1]),
+        thresholds=scored.thresholds,
         impostor=impostor_sum,
         genuine=genuine_sum,
         impostor_total=impostor_sum[:, -1].astype(np.int64),
         genuine_total=genuine_sum[:, -1] + lost.sum(axis=1, dtype=np.int64),
     )
-
-
-def _thresholds(values: Floats) -> Floats:
-    """Falling similarities, and before them a threshold that accepts nothing."""
-    return np.concatenate(([np.nextafter(values[0], np.inf) if len(values) else 1.0], values))
 
 
 def fnmr_at_fmr(counts: Counts, fmr: float) -> tuple[Floats, Floats]:
@@ -135,6 +130,22 @@ def equal_error_rate(counts: Counts) -> Floats:
     low, high = before - missed, after - missed_after
     part = -low / np.where(high > low, high - low, 1.0)
     return np.where(counts.impostor_total > 0, before + part * (after - before), 1.0)
+
+
+def best_threshold(counts: Counts) -> float:
+    """Where the mean of FMR and FNMR is lowest, midway to the next similarity below.
+
+    Of several equally good thresholds the highest, which accepts least. With as many genuine as
+    impostor pairs this is the threshold of the most right decisions; a list of many more impostor
+    pairs does not pull it up. `counts` are of one weighting, R = 1.
+    """
+    at = int((counts.fmr[0] + counts.fnmr[0]).argmin())
+    here = float(counts.thresholds[at])
+    if at in (0, len(counts.thresholds) - 1):
+        return here
+    below = float(counts.thresholds[at + 1])
+    middle = below + (here - below) / 2
+    return middle if middle > below else here  # neighbouring floats have no middle
 
 
 def area_under_roc(counts: Counts) -> Floats:
@@ -208,12 +219,12 @@ def _det(similarity: npt.NDArray[np.floating], genuine: Bools) -> pd.DataFrame:
         chosen = _spread(keep - matches, mates - matches)
         keep, matches = keep[chosen], matches[chosen]
     values = np.asarray(similarity[np.maximum(keep[1:] - 1, 0)], np.float64)
+    strictest = float(np.nextafter(np.float64(similarity[0]), np.inf)) if compared else 1.0
     return pd.DataFrame(
         {
             "fmr": (keep - matches) / max(others, 1),
             "fnmr": (mates - matches) / max(mates, 1),
-            "threshold": _thresholds(similarity[:1].astype(np.float64))[:1].tolist()
-            + values.tolist(),
+            "threshold": [strictest, *values.tolist()],
         }
     )
 

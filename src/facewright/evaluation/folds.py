@@ -1,5 +1,7 @@
 """Accuracy by folds: the threshold of each fold comes from all the others (the LFW protocol)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from facewright.errors import EvaluationError
@@ -26,7 +28,50 @@ def check_folds(scored: Scored) -> bool:
     return True
 
 
-def fold_accuracies(scored: Scored, weights: Weights) -> tuple[Floats, Floats]:
+@dataclass(frozen=True)
+class _Fold:
+    """What does not change with the weights; pairs by falling similarity."""
+
+    own: Ints  # compared pairs of the fold
+    lost: Ints  # its pairs in which a face was not found
+    signs: Weights  # of own: 1 genuine, -1 impostor
+    impostor: Ints  # places among own
+    similarity: Floats  # of own, negated, so that it rises
+    inside: Weights  # how many of own lie before each useful cut
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Folds made ready for many weightings of their pairs."""
+
+    scored: Scored
+    signs: Weights  # of all compared pairs
+    cuts: Ints  # see `_useful_cuts`
+    folds: tuple[_Fold, ...]
+
+    @classmethod
+    def of(cls, scored: Scored) -> "Folds":
+        genuine = scored.genuine[: scored.compared]
+        signs = np.where(genuine, np.int32(1), np.int32(-1))
+        cuts = _useful_cuts(scored)
+        folds = []
+        for k in range(len(scored.fold_names)):
+            pairs = np.flatnonzero(scored.fold == k)
+            own = pairs[: np.searchsorted(pairs, scored.compared)]
+            folds.append(
+                _Fold(
+                    own=own,
+                    lost=pairs[len(own) :],
+                    signs=signs[own],
+                    impostor=np.flatnonzero(~genuine[own]),
+                    similarity=-scored.similarity[own],
+                    inside=np.searchsorted(own, cuts).astype(np.int32),
+                )
+            )
+        return cls(scored, signs, cuts, tuple(folds))
+
+
+def fold_accuracies(folds: Folds, weights: Weights) -> tuple[Floats, Floats]:
     """Accuracy and threshold of each of K folds, both `(R, K)`.
 
     The threshold of a fold is the one with the most correct decisions on all other folds, among
@@ -36,25 +81,23 @@ def fold_accuracies(scored: Scored, weights: Weights) -> tuple[Floats, Floats]:
     was not found is an error under every threshold, genuine or impostor. NaN where a resample
     leaves a fold empty.
     """
-    rows, folds = len(weights), len(scored.fold_names)
-    accuracy, threshold = np.full((rows, folds), np.nan), np.empty((rows, folds))
-    similarity = scored.similarity[: scored.compared]
-    fold, genuine = scored.fold[: scored.compared], scored.genuine[: scored.compared]
+    scored = folds.scored
+    size = len(weights), len(folds.folds)
+    accuracy, threshold = np.full(size, np.nan), np.empty(size)
+    similarity, fold = scored.similarity[: scored.compared], scored.fold[: scored.compared]
     within = weights[:, : scored.compared]
-    signs = np.where(genuine, np.int32(1), np.int32(-1))
-    cuts = _useful_cuts(scored)
-    gain = _cumulated(within * signs)[:, cuts]
-    each = np.arange(rows)
-    for k in range(folds):
-        own = np.flatnonzero(fold == k)
-        own_weights = within[:, own]
-        own_gain = _cumulated(own_weights * signs[own])
+    gain = _cumulated(within * folds.signs)[:, folds.cuts]
+    each = np.arange(len(weights))
+    for k, part in enumerate(folds.folds):
+        own_weights = within[:, part.own]
+        own_gain = _cumulated(own_weights * part.signs)
         # What the other folds gain is what all gain less what this one does.
-        best = cuts[(gain - own_gain[:, np.searchsorted(own, cuts)]).argmax(axis=1)]
-        threshold[:, k] = _between(similarity, within, best, usable=fold != k)
-        accept = np.searchsorted(-similarity[own], -threshold[:, k], side="right")
-        rejected = own_weights[:, ~genuine[own]].sum(axis=1, dtype=np.int64)
-        total = weights[:, scored.fold == k].sum(axis=1, dtype=np.int64)
+        best = folds.cuts[(gain - own_gain[:, part.inside]).argmax(axis=1)]
+        threshold[:, k] = _between(similarity, within, best, fold=fold, without=k)
+        accept = np.searchsorted(part.similarity, -threshold[:, k], side="right")
+        rejected = own_weights[:, part.impostor].sum(axis=1, dtype=np.int64)
+        total = own_weights.sum(axis=1, dtype=np.int64)
+        total += weights[:, part.lost].sum(axis=1, dtype=np.int64)
         correct = own_gain[each, accept] + rejected
         np.divide(correct, total, out=accuracy[:, k], where=total > 0)
     return accuracy, threshold
@@ -90,10 +133,12 @@ def _useful_cuts(scored: Scored) -> Ints:
     return np.concatenate(([0], scored.cuts[:-1][useful], [scored.compared]))
 
 
-def _between(similarity: Floats, weights: Weights, cut: Ints, *, usable: Bools) -> Floats:
+def _between(
+    similarity: Floats, weights: Weights, cut: Ints, *, fold: Ints, without: int
+) -> Floats:
     """`(R,)`: the threshold midway between what stands on both sides of each cut.
 
-    A pair of weight zero, or one that is not usable, is not there.
+    A pair of weight zero, or one of the fold `without`, is not there.
     """
     size, rows = len(similarity), np.arange(len(weights))
     if not size:
@@ -105,7 +150,7 @@ def _between(similarity: Floats, weights: Weights, cut: Ints, *, usable: Bools) 
             at = place[walking]
             inside = (at >= 0) & (at < size)
             walking, at = walking[inside], at[inside]
-            walking = walking[(weights[walking, at] == 0) | ~usable[at]]
+            walking = walking[(weights[walking, at] == 0) | (fold[at] == without)]
             place[walking] += step
     upper, lower = similarity[np.maximum(above, 0)], similarity[np.minimum(below, size - 1)]
     middle: Floats = lower + (upper - lower) / 2

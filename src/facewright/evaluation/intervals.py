@@ -9,6 +9,11 @@ from scipy import special
 CONFIDENCE = 0.95
 
 
+def normal_quantile(confidence: float = CONFIDENCE) -> float:
+    """Deviations to either side of the mean within which a normal value lies: 1.96 for 95 %."""
+    return float(special.ndtri((1 + confidence) / 2))
+
+
 def wilson(share: float, trials: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson's score interval (JASA 1927): all shares at which the one seen is not surprising.
 
@@ -18,7 +23,7 @@ def wilson(share: float, trials: int, *, confidence: float = CONFIDENCE) -> tupl
         share: in [0, 1], as seen; it need not be a whole number of trials (an EER is not).
         trials: 1 or more.
     """
-    z = float(special.ndtri((1 + confidence) / 2))
+    z = normal_quantile(confidence)
     spread = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     centre = share + z**2 / (2 * trials)
     scale = 1 + z**2 / trials

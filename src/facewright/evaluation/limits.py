@@ -37,6 +37,11 @@ def notice_of(source: str) -> str:
     return SAMPLE_NOTICE if source.startswith("sample:") else ""
 
 
+def told_not_measured(reasons: Mapping[str, str]) -> list[str]:
+    """What was asked for and has no figures, a line each."""
+    return [f"Not measured: {what}: {reason}." for what, reason in reasons.items()]
+
+
 def limits(data: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What the cards of the data say against relying on the figures, a sentence or two each.
 

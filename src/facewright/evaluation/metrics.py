@@ -11,12 +11,13 @@ from facewright.evaluation.curves import (
     Weights,
     accepted,
     area_under_roc,
+    best_threshold,
     equal_error_rate,
     fnmr_at_fmr,
     fnmr_at_threshold,
     supported,
 )
-from facewright.evaluation.folds import check_folds, fold_accuracies
+from facewright.evaluation.folds import Folds, check_folds, fold_accuracies
 from facewright.evaluation.intervals import fmr_bound, log_odds, share_of, wilson
 from facewright.evaluation.pairs import Floats, Scored, checked, identity_codes
 
@@ -36,8 +37,10 @@ def verification_metrics(
 
     - `accuracy`: mean over folds, the threshold of each from the others (`folds`), with
       `accuracy_se`, the standard error of that mean over K folds, s / √K with s from K - 1 (LFW,
-      UMass 07-49), and `threshold_accuracy`, the mean of the folds' thresholds. These are left
-      out where all pairs are in one fold: that protocol has no folds.
+      UMass 07-49). These are left out where all pairs are in one fold: that protocol has no folds.
+    - `threshold_accuracy`: the mean of the folds' thresholds; without folds the threshold at which
+      the mean of FMR and FNMR is lowest (`best_threshold`). That one was chosen on the very pairs
+      that it would be judged on: a place on the scale, and no promise of an accuracy.
     - `eer`, `auc`, `fnmr_at_fmr_X` and `threshold_at_fmr_X` for each target X (`curves`, which
       also says how failures count). A target below what the impostor pairs support (ten expected
       false matches) is left out.
@@ -66,13 +69,13 @@ def verification_metrics(
             and `check_folds`.
     """
     scored, rows = checked(scores)
-    folded = check_folds(scored)
+    folds = Folds.of(scored) if check_folds(scored) else None
     first, second, people = identity_codes(scores, identities=identities)
     targets = [fmr for fmr in fmr_targets if supported(scored, fmr)]
     bound = _above_impostors(scored)
 
     def statistics(weights: Weights) -> dict[str, Floats]:
-        accuracies = fold_accuracies(scored, weights)[0] if folded else None
+        accuracies = fold_accuracies(folds, weights)[0] if folds else None
         figures = _figures(accepted(scored, weights), accuracies, targets, bound)
         return {
             name: log_odds(values, trials) if (trials := _trials(name, scored)) else values
@@ -81,7 +84,7 @@ def verification_metrics(
 
     ones = np.ones((1, scored.pairs), np.int32)
     counts = accepted(scored, ones)
-    accuracies, thresholds = fold_accuracies(scored, ones) if folded else (None, None)
+    accuracies, thresholds = fold_accuracies(folds, ones) if folds else (None, None)
     failed = np.arange(scored.pairs) >= scored.compared
     metrics: dict[str, float] = {
         "pairs": scored.pairs,
@@ -99,6 +102,8 @@ def verification_metrics(
     if accuracies is not None and thresholds is not None:
         metrics["accuracy_se"] = float(accuracies.std(ddof=1) / np.sqrt(accuracies.size))
         metrics["threshold_accuracy"] = float(thresholds.mean())
+    else:
+        metrics["threshold_accuracy"] = best_threshold(counts)
     figures = _figures(counts, accuracies, targets, bound)
     point = {name: float(values[0]) for name, values in figures.items()}
     metrics |= point

@@ -1,25 +1,28 @@
 """Pairs of images to similarities, and scores to the arrays that all metrics work on."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.files import values_digest
 
 OK = "ok"
 FAILURE = "failure"
+STATUS = pd.CategoricalDtype([OK, FAILURE])
 COLUMNS = ("fold", "label", "a", "b")
-CHUNK = 256  # pairs whose embeddings are gathered at a time: 1 MiB at 512 float32 values, a cache
+CHUNK = 512  # pairs whose embeddings are gathered at a time: 2 MiB at 512 float32 values, a cache
 NORM_TOLERANCE = 1e-3  # float32 normalization is good to 1e-6; beyond this something else happened
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Objects = npt.NDArray[np.object_]
 
 
 def score_pairs(
@@ -29,65 +32,122 @@ def score_pairs(
 
     Args:
         pairs: columns fold, label (1 genuine, 0 impostor), a, b (ids of images).
-        ids: the images that have an embedding, without repetition.
+        ids: the images that have an embedding, without repetition; those in no pair do not matter.
         embeddings: `(len(ids), E)`, each of length 1.
 
     Returns:
-        The four columns in the order of `pairs`, `similarity` (float64 in [-1, 1]) and `status`:
-        `ok`, or `failure` with a NaN similarity where one of the images has no embedding.
+        The four columns in the order of `pairs`, `similarity` (float64 in [-1, 1], of float32
+        products) and `status`: `ok`, or `failure` with a NaN similarity where one of the images
+        has no embedding. `a`, `b` and `status` are categories, the first two of the same ids, so
+        that no later step reads text again.
 
     Raises:
-        EvaluationError: a column is missing, there is no pair, a pair is repeated, an id is
-            repeated, or an embedding is not finite or not of length 1.
+        EvaluationError: a column is missing, there is no pair, a pair is repeated or of an image
+            with itself, an image of the pairs has two embeddings, or an embedding is not finite
+            or not of length 1.
     """
     _check_columns(pairs, COLUMNS, what="pairs")
-    image, unique = _images(pairs)
     if len(ids) != len(embeddings):
         raise ValueError(f"{len(ids)} ids for {len(embeddings)} embeddings")
-    places = dict(zip(ids, range(len(ids)), strict=True))
-    if len(places) < len(ids):
-        repeated = next(name for row, name in enumerate(ids) if places[name] != row)
-        raise EvaluationError(f"two embeddings for image {repeated!r}: embed each image once")
-    _check_embeddings(embeddings, ids)
+    pairs = with_categories(pairs)
+    image, unique = image_codes(pairs)
+    _check_pairs(image, unique)
+    check_lengths(embeddings, name=lambda row: f"that of {ids[row]!r}")
 
-    first, second = np.array(list(map(places.get, unique, repeat(-1))))[image]
+    own = pairs["a"].array.categories.get_indexer(np.array(ids, dtype=object))
+    inside = np.flatnonzero(own >= 0)
+    row_of = np.full(len(unique), -1)
+    row_of[own[inside]] = inside
+    repeated = inside[row_of[own[inside]] != inside]
+    if len(repeated):
+        raise EvaluationError(
+            f"two embeddings for image {ids[repeated[0]]!r}: embed each image once"
+        )
+    first, second = row_of[image]
     found = (first >= 0) & (second >= 0)
-    similarity = np.full(len(pairs), np.nan)
     rows = np.flatnonzero(found)
+    similarity = np.full(len(pairs), np.nan)
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
-        one, other = embeddings[first[part]], embeddings[second[part]]
-        # float64 sums: the order in which a CPU adds float32 products would show in the digits.
-        similarity[part] = np.vecdot(one, other, dtype=np.float64)
-    scores = pairs[list(COLUMNS)].reset_index(drop=True)
-    scores["similarity"] = np.clip(similarity, -1.0, 1.0)
-    scores["status"] = np.where(found, OK, FAILURE)
-    return scores
+        similarity[part] = np.vecdot(embeddings[first[part]], embeddings[second[part]])
+    return pd.DataFrame(
+        {name: pairs[name].array for name in COLUMNS}
+        | {
+            "similarity": np.clip(similarity, -1.0, 1.0),
+            "status": pd.Categorical.from_codes((~found).astype(np.int8), dtype=STATUS),
+        }
+    )
+
+
+def with_categories(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs with `a` and `b` as categories of the same ids, by their first appearance.
+
+    Where several recognizers are asked the same pairs, their names are looked up only once.
+    """
+    if _share_categories(pairs):
+        return pairs
+    codes, unique = image_codes(pairs)
+    named = pd.CategoricalDtype(pd.Index(unique, dtype=object))
+    sides = {
+        side: pd.Categorical.from_codes(code, dtype=named)
+        for side, code in zip(("a", "b"), codes, strict=True)
+    }
+    return pairs.assign(**sides)
+
+
+def _share_categories(pairs: pd.DataFrame) -> bool:
+    first, second = (pairs[side].dtype for side in ("a", "b"))
+    return (
+        isinstance(first, pd.CategoricalDtype)
+        and isinstance(second, pd.CategoricalDtype)
+        and first.categories is second.categories
+    )
 
 
 def pairs_digest(pairs: pd.DataFrame, *, photos: Mapping[str, str]) -> str:
     """sha256 over the pairs and the photos that they name, whatever file they came in.
 
-    Two recognizers can be compared if this is the same for both.
+    Two recognizers can be compared if this is the same for both. Neither the order of the pairs
+    nor which photo of a pair comes first makes a difference.
 
     Args:
         pairs: columns fold, label, a, b, in any order of rows.
         photos: sha256 of each photo by id.
+
+    Raises:
+        EvaluationError: a photo has no digest.
     """
-    rows = sorted(
-        [int(fold), int(label), photos[a], photos[b]]
-        for fold, label, a, b in pairs[list(COLUMNS)].itertuples(index=False)
-    )
-    return values_digest(rows)
+    image, unique = image_codes(pairs)
+    found = list(map(photos.get, unique))
+    if None in found:
+        raise EvaluationError(
+            f"image {unique[found.index(None)]!r} of a pair has no digest of its photo: check the "
+            "manifest against the pairs"
+        )
+    digests, code = np.unique(np.array(found, dtype=str), return_inverse=True)
+    low, high = np.sort(code[image], axis=0)
+    fold, label = (pairs[name].to_numpy().astype(np.int64) for name in ("fold", "label"))
+    rows = np.stack((fold, label, low, high), axis=1)[np.lexsort((high, low, label, fold))]
+    total = hashlib.sha256("\n".join(digests.tolist()).encode())
+    total.update(rows.astype("<i8").tobytes())
+    return total.hexdigest()
 
 
-def _check_embeddings(embeddings: npt.NDArray[np.float32], ids: Sequence[str]) -> None:
+def check_lengths(embeddings: npt.NDArray[np.floating], *, name: Callable[[int], str]) -> None:
+    """Refuse embeddings `(N, E)` that are not all finite and of length 1.
+
+    Args:
+        name: what to call a row in the error, such as `that of 'Ada/1'`.
+
+    Raises:
+        EvaluationError: with the number of such embeddings and the first of them.
+    """
     norms = np.sqrt(np.vecdot(embeddings, embeddings))
     wrong = np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))  # catches NaN as well
     if len(wrong):
         raise EvaluationError(
-            f"{len(wrong)} of {len(norms)} embeddings are not of length 1, first that of "
-            f"{ids[wrong[0]]!r} with {norms[wrong[0]]:.4g}: the recognizer is broken, or its "
+            f"{len(wrong)} of {len(norms)} embeddings are not of length 1, first "
+            f"{name(int(wrong[0]))} with {norms[wrong[0]]:.4g}: the recognizer is broken, or its "
             "embeddings were not normalized"
         )
 
@@ -116,6 +176,13 @@ class Scored:
     def impostors_compared(self) -> int:
         return int((~self.genuine[: self.compared]).sum())
 
+    @cached_property
+    def thresholds(self) -> Floats:
+        """`(len(cuts) + 1,)`: one that accepts nothing, then the similarity at each cut."""
+        values = self.similarity[self.cuts - 1]
+        first = np.nextafter(values[0], np.inf) if len(values) else 1.0
+        return np.concatenate(([first], values))
+
 
 def checked(scores: pd.DataFrame) -> tuple[Scored, Ints]:
     """Scores as arrays, and the row of `scores` that each entry came from.
@@ -126,9 +193,9 @@ def checked(scores: pd.DataFrame) -> tuple[Scored, Ints]:
     """
     _check_columns(scores, (*COLUMNS, "similarity", "status"), what="scores")
     label = scores["label"].to_numpy()
-    if not np.isin(label, (0, 1)).all():
+    genuine = label == 1
+    if not (genuine | (label == 0)).all():
         raise EvaluationError("a label is neither 0 (impostor) nor 1 (genuine): check the pairs")
-    genuine = label.astype(bool)
     refuse_one_class(genuine)
     found = (scores["status"] == OK).to_numpy()
     if not (found | (scores["status"] == FAILURE).to_numpy()).all():
@@ -142,19 +209,19 @@ def checked(scores: pd.DataFrame) -> tuple[Scored, Ints]:
             f"both faces were found ({len(bad)} such pairs): score the pairs again"
         )
     ranked = np.where(found, similarity, -np.inf)
-    order = np.argsort(-ranked, kind="stable")
+    order = np.argsort(-ranked, kind="stable").astype(np.int64, copy=False)
     ranked, compared = ranked[order], int(found.sum())
     changes = np.flatnonzero(np.diff(ranked[:compared])) + 1
     fold, names = pd.factorize(scores["fold"], sort=True)
     scored = Scored(
         similarity=ranked,
         genuine=genuine[order],
-        fold=fold[order].astype(np.int64),
+        fold=fold[order].astype(np.int64, copy=False),
         fold_names=tuple(str(name) for name in names),
         compared=compared,
         cuts=np.append(changes, compared).astype(np.int64) if compared else np.empty(0, np.int64),
     )
-    return scored, order.astype(np.int64)
+    return scored, order
 
 
 def refuse_one_class(genuine: Bools) -> None:
@@ -173,19 +240,23 @@ def identity_codes(
 ) -> tuple[Ints, Ints, int]:
     """Dense identity indices of both sides of each pair, and how many identities there are.
 
+    Identities are numbered as they come in the pairs, first along `a`, then along `b`.
+
     Raises:
         EvaluationError: an image has no identity, a label contradicts the identities, or a pair
-            is there twice.
+            is there twice or of an image with itself.
     """
-    image, unique = _images(scores)
-    names = list(map(identities.get, unique))
-    if None in names:
+    image, unique = image_codes(scores)
+    _check_pairs(image, unique)
+    person, _ = pd.factorize(np.array(list(map(identities.get, unique)), dtype=object))
+    codes = person[image]
+    if (codes < 0).any():
         raise EvaluationError(
-            f"image {unique[names.index(None)]!r} of a pair has no identity: "
+            f"image {unique[image[codes < 0][0]]!r} of a pair has no identity: "
             "check the manifest against the pairs"
         )
-    person, people = pd.factorize(np.array(names, dtype=object))
-    first, second = person[image].astype(np.int64)
+    dense, people = pd.factorize(codes.ravel())
+    first, second = dense.reshape(2, -1).astype(np.int64)
     wrong = np.flatnonzero((first == second) != scores["label"].to_numpy().astype(bool))
     if len(wrong):
         pair = scores.iloc[int(wrong[0])]
@@ -197,17 +268,38 @@ def identity_codes(
     return first, second, len(people)
 
 
-def _images(pairs: pd.DataFrame) -> tuple[Ints, npt.NDArray[np.object_]]:
-    """Index of the image on each side `(2, P)`, and the ids by index.
+def image_codes(pairs: pd.DataFrame) -> tuple[Ints, Objects]:
+    """Index of the image on each side `(2, P)`, and the ids by index; some may be in no pair."""
+    if _share_categories(pairs):
+        codes = np.stack([pairs[side].array.codes for side in ("a", "b")]).astype(np.int64)
+        return codes, pairs["a"].cat.categories.to_numpy(dtype=object)
+    sides: list[Any] = [pairs[side].array for side in ("a", "b")]
+    if all(isinstance(side, pd.Categorical) for side in sides):  # as a file gives them back
+        named = [np.array([*side.categories, None], dtype=object) for side in sides]
+        places, unique = pd.factorize(np.concatenate(named))  # None, the last, for what is missing
+        where = places[: len(named[0])], places[len(named[0]) :]
+        codes = np.stack([at[side.codes] for at, side in zip(where, sides, strict=True)])
+        return codes.astype(np.int64), unique
+    codes, unique = pd.factorize(np.concatenate([side.to_numpy(dtype=object) for side in sides]))
+    return codes.reshape(2, -1).astype(np.int64), unique
 
-    Raises:
-        EvaluationError: two rows hold the same two images, in either order: they would count as
-            two trials where there was one.
+
+def _check_pairs(image: Ints, unique: Objects) -> None:
+    """Raises:
+    EvaluationError: a pair lacks an image; or is of an image with itself, which any recognizer
+        gets right; or two rows hold the same two images, in either order: they would count as two
+        trials where there was one.
     """
-    ids = np.concatenate([pairs[side].to_numpy(dtype=object) for side in ("a", "b")])
-    image, unique = pd.factorize(ids)
-    codes = image.reshape(2, -1).astype(np.int64)
-    key = codes.min(axis=0) * len(unique) + codes.max(axis=0)
+    lacking = np.flatnonzero((image < 0).any(axis=0))
+    if len(lacking):
+        raise EvaluationError(f"pair {lacking[0] + 1} names no image: mend the pairs file")
+    same = np.flatnonzero(image[0] == image[1])
+    if len(same):
+        raise EvaluationError(
+            f"pair {same[0] + 1} is of {unique[image[0, same[0]]]!r} with itself "
+            f"({len(same)} such pairs): take it out of the pairs file"
+        )
+    key = image.min(axis=0) * len(unique) + image.max(axis=0)
     ranked = np.sort(key)
     again = np.flatnonzero(ranked[1:] == ranked[:-1])
     if len(again):
@@ -216,7 +308,6 @@ def _images(pairs: pd.DataFrame) -> tuple[Ints, npt.NDArray[np.object_]]:
             f"the pair {unique[a]!r}, {unique[b]!r} is there twice ({len(again)} repeated pairs, "
             "the order of the two images set aside): keep each once in the pairs file"
         )
-    return codes, unique
 
 
 def _check_columns(frame: pd.DataFrame, columns: Sequence[str], *, what: str) -> None:

@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from facewright.evaluation.assess import Answers
+from facewright.evaluation.intervals import normal_quantile
 from facewright.evaluation.pairs import Bools
 from facewright.evaluation.thresholds import Target, targets_of
-
-Z = 1.959963984540054  # the normal quantile of 0.975
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ def paired_change(new: Bools, old: Bools) -> tuple[float, float, float]:
     gained, lost, trials = int((new & ~old).sum()), int((old & ~new).sum()), len(new)
     more, less, total = gained + 0.5, lost + 0.5, trials + 2
     middle = (more - less) / total
-    spread = Z * math.sqrt(more + less - (more - less) ** 2 / total) / total
+    half = math.sqrt(more + less - (more - less) ** 2 / total) / total
+    spread = normal_quantile() * half
     return (gained - lost) / trials, max(middle - spread, -1.0), min(middle + spread, 1.0)
 
 

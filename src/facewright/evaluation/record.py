@@ -1,11 +1,14 @@
 """What an evaluation leaves in files, with digests by which an edited one is known.
 
-scores.parquet       a row per pair and recognizer: fold, label, a, b, similarity, status,
-                     recognizer, and person_a, person_b (numbers)
+scores.parquet       a row per pair and recognizer: fold, label, a, b (digests of photos),
+                     similarity, status, recognizer, and person_a, person_b (numbers)
 roc.csv slices.csv identification.csv cmc.csv reliability.csv
                      tables of `evaluation`, with a column `recognizer`
 thresholds.json      see `thresholds`
-evaluation.json      the set, the digests of pairs, scores and weights, and all figures
+evaluation.json      the set, the digests of pairs, scores and weights, all figures, and what was
+                     not measured
+
+The record goes to the registry, and names nobody: ids of images often hold names of people.
 """
 
 import json
@@ -20,6 +23,7 @@ from facewright.errors import EvaluationError
 from facewright.evaluation.assess import Answers
 from facewright.evaluation.curves import roc
 from facewright.evaluation.limits import notice_of
+from facewright.evaluation.pairs import image_codes, with_categories
 from facewright.files import file_digest, write_json
 
 SCORES = "scores.parquet"
@@ -42,16 +46,14 @@ def write_record(
     Args:
         answers: by name of the recognizer.
         identities: identity of every image in the pairs.
+
+    Raises:
+        EvaluationError: the digest of the photo of an image is not known.
     """
-    people, _ = pd.factorize(np.array(list(identities.values()), dtype=object), sort=True)
-    number = dict(zip(identities, people.tolist(), strict=True))
-    scores = pd.concat(
-        [answer.scores.assign(recognizer=name) for name, answer in answers.items()],
-        ignore_index=True,
-    )
-    for side in ("a", "b"):
-        scores[f"person_{side}"] = scores[side].map(number)
-    scores.to_parquet(folder / SCORES, index=False)
+    scores = [
+        _unnamed(answer, identities).assign(recognizer=name) for name, answer in answers.items()
+    ]
+    pd.concat(scores, ignore_index=True).to_parquet(folder / SCORES, index=False)
     for file, frames in {
         "roc": {name: roc(answer.scores) for name, answer in answers.items()},
         "slices": {name: answer.slices for name, answer in answers.items()},
@@ -62,7 +64,45 @@ def write_record(
         full = [frame.assign(recognizer=name) for name, frame in frames.items() if len(frame)]
         if full:
             pd.concat(full).to_csv(folder / f"{file}.csv", index=False)
-    write_json(folder / FACTS, {**facts, "scores_digest": file_digest(folder / SCORES)})
+    more = {
+        "scores_digest": file_digest(folder / SCORES),
+        "not_measured": {name: dict(answer.not_measured) for name, answer in answers.items()},
+    }
+    write_json(folder / FACTS, {**facts, **more})
+
+
+def _unnamed(answer: Answers, identities: Mapping[str, str]) -> pd.DataFrame:
+    """The scores with digests for ids, and numbers for people, in the order of the digests."""
+    scores = with_categories(answer.scores)
+    codes, ids = image_codes(scores)
+    lacking = [name for name in ids if name not in answer.photos]
+    if lacking:
+        raise EvaluationError(
+            f"the digest of the photo of {lacking[0]!r} is not known ({len(lacking)} such images): "
+            "run align again"
+        )
+    digests = np.array([answer.photos[name] for name in ids], dtype=object)
+    order = np.argsort(digests)
+    person = np.empty(len(ids), np.int64)
+    person[order], _ = pd.factorize(np.array([identities[ids[k]] for k in order], dtype=object))
+    named = pd.CategoricalDtype(pd.Index(digests, dtype=object))
+    told: dict[str, Any] = {}
+    for side, code in zip(("a", "b"), codes, strict=True):
+        told[side] = pd.Categorical.from_codes(code, dtype=named)
+        told[f"person_{side}"] = person[code]
+    return scores.assign(**told)
+
+
+def read_slices(path: Path) -> pd.DataFrame:
+    """What `slices.csv` holds. Values are text as it was written: `NA` may be a group of people."""
+    text = ["column", "value", "recognizer"]
+    columns = pd.read_csv(path, nrows=0).columns
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(text, str),
+        keep_default_na=False,
+        na_values={str(name): [""] for name in columns if name not in text},
+    )
 
 
 def data_facts(*, training: Mapping[str, Any], verification: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +157,7 @@ def read_scores(path: Path, *, digest: str) -> dict[str, pd.DataFrame]:
                 f"{path} was changed after it was written (its digest is {found[:12]}, not "
                 f"{digest[:12]}): run evaluate again"
             )
-        scores = pd.read_parquet(path)
+        scores = with_categories(pd.read_parquet(path))
         return {
             str(name): part.drop(columns="recognizer").reset_index(drop=True)
             for name, part in scores.groupby("recognizer", sort=False)
@@ -130,7 +170,8 @@ def read_scores(path: Path, *, digest: str) -> dict[str, pd.DataFrame]:
 
 def people_of(scores: pd.DataFrame) -> dict[str, str]:
     """Who is in each image, as the numbers that `write_record` gave."""
-    named = [scores[[side, f"person_{side}"]] for side in ("a", "b")]
-    both = pd.concat(part.set_axis(["image", "person"], axis=1) for part in named)
-    both = both.drop_duplicates("image")
-    return dict(zip(both["image"], both["person"].astype(str), strict=True))
+    codes, ids = image_codes(scores)
+    person = np.full(len(ids), -1, np.int64)
+    for side, code in zip(("a", "b"), codes, strict=True):
+        person[code] = scores[f"person_{side}"]
+    return {str(ids[k]): str(person[k]) for k in np.flatnonzero(person >= 0)}

@@ -122,8 +122,9 @@ def _purpose(
     what = html.paragraph(
         f"How well {html.listed(list(answers))} tell whether two photographs show one person, "
         f"measured on {row['genuine']:,.0f} genuine and {row['impostor']:,.0f} impostor pairs. "
-        "Every figure is computed from the scores that lie beside this page, and can be computed "
-        "again; those that chance can move have a 95 % interval in brackets."
+        "What it says of pairs is computed from the scores that lie beside this page, and can be "
+        "computed again; searches, cosines and times were measured as it was made. What chance can "
+        "move has a 95 % interval in brackets."
     )
     says = [
         INTENDED,

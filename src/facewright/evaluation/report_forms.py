@@ -7,7 +7,7 @@ from facewright.evaluation import markup as html
 from facewright.evaluation.assess import Answers
 from facewright.evaluation.faces import MOST_PAIRS, Faces, gallery, worst_pairs
 from facewright.evaluation.parity import Parity
-from facewright.evaluation.table import share
+from facewright.evaluation.table import decimals, share
 from facewright.evaluation.thresholds import targets_of
 
 
@@ -25,7 +25,8 @@ def parity_section(parity: Sequence[Parity], quantized: Sequence[Mapping[str, An
             html.table(head, lines),
             html.fine(
                 "Cosine of the two embeddings of each verification crop. Threshold shift: of the "
-                "mean threshold of the folds. FNMR change, in points, at each form's own "
+                "mean threshold of the folds, without folds of that with the fewest errors. FNMR "
+                "change, in points, at each form's own "
                 "threshold; its 95 % interval (Agresti and Min) takes these thresholds as given "
                 "and pairs as independent. A student differs from its teacher by design; INT8 and "
                 "engines should not differ from the student."
@@ -43,8 +44,8 @@ def parity_section(parity: Sequence[Parity], quantized: Sequence[Mapping[str, An
 
 
 def _cells(one: Parity) -> list[str]:
-    cells = [f"{one.cosine:.4f}", f"{one.cosine_lowest:.4f}"]
-    cells.append("–" if one.threshold_shift is None else f"{one.threshold_shift:.4f}")
+    cells = [decimals(one.cosine, 4), decimals(one.cosine_lowest, 4)]
+    cells.append("–" if one.threshold_shift is None else decimals(one.threshold_shift, 4))
     if one.fmr is None or one.fnmr_change is None:
         return [*cells, "–", "–"]
     ends = f"[{_points(one.fnmr_change_low)}, {_points(one.fnmr_change_high)}]"
@@ -71,7 +72,7 @@ def engines_section(engines: Sequence[Mapping[str, Any]]) -> str:
 def faces_section(name: str, answer: Answers, faces: Faces) -> str:
     """The worst pairs of one recognizer, as photographs."""
     targets = targets_of(answer.metrics)
-    threshold = targets[-1].threshold if targets else answer.metrics.get("threshold_accuracy", 1.0)
+    threshold = targets[-1].threshold if targets else answer.metrics["threshold_accuracy"]
     at = f"the threshold for FMR {share(f'{targets[-1].fmr:g}')}" if targets else "its threshold"
     lost = int(answer.metrics["failures"])
     content = [

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from facewright.evaluation import markup as html
-from facewright.evaluation.assess import WITHOUT, Answers
+from facewright.evaluation.assess import IDENTIFICATION, OVERLAP, SLICES, WITHOUT, Answers
 from facewright.evaluation.plots import BANDS, cmc_plot
-from facewright.evaluation.report_rates import rows_of
+from facewright.evaluation.report_rates import not_measured, rows_of
 from facewright.evaluation.slice_plots import MOST_SLICES, most_pairs, slice_plot
 from facewright.evaluation.slices import ALL, Ratio, largest_ratio
 from facewright.evaluation.svg import legend_of
@@ -26,10 +26,11 @@ RATES = ("fnmr", "fmr")
 
 
 def identification(answers: Mapping[str, Answers]) -> str:
-    """Searches in a gallery; empty where nobody could be enrolled."""
+    """Searches in a gallery; without figures where nobody could be enrolled."""
     searched = {name: answer for name, answer in answers.items() if len(answer.cmc)}
+    told = not_measured(answers, IDENTIFICATION)
     if not searched:
-        return ""
+        return html.section("Identification", *told) if told else ""
     rows: list[dict[str, Any]] = [{"recognizer": n, **a.metrics} for n, a in searched.items()]
     first = rows[0]
     head, keys = _search_columns(rows)
@@ -78,7 +79,7 @@ def identification(answers: Mapping[str, Answers]) -> str:
             f"reaches, FPIR ≤ {upward(bound)} at 95 %. Larger galleries have more errors."
         )
     )
-    return html.section("Identification", *content)
+    return html.section("Identification", *content, *told)
 
 
 def _search_columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
@@ -111,14 +112,15 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
 def slices(answers: Mapping[str, Answers]) -> str:
     """Error rates of parts of the pairs; empty where there are none."""
     tables = {name: answer.slices for name, answer in answers.items() if len(answer.slices)}
+    told = not_measured(answers, SLICES)
     if not tables:
-        return ""
+        return html.section("Slices", *told) if told else ""
     first = next(iter(tables.values()))
     columns = [str(name) for name in first["column"].unique() if name != ALL]
     content = [
         html.paragraph(
             "For whom does it fail? One threshold for all pairs of a recognizer, as it would be in "
-            "use: that of its finest FMR target or, without one, the mean threshold of the folds."
+            "use: that of its finest FMR target or, without one, that of its accuracy."
         )
     ]
     for column in columns:
@@ -143,7 +145,7 @@ def slices(answers: Mapping[str, Answers]) -> str:
             "chance too: look at the intervals."
         )
     )
-    return html.section("Slices", *content)
+    return html.section("Slices", *content, *told)
 
 
 def _ratios(tables: Mapping[str, pd.DataFrame], column: str) -> str:
@@ -189,11 +191,13 @@ def overlap(answers: Mapping[str, Answers]) -> str:
         text = "No pair shows anybody who was in training, as far as names tell."
         return html.section("Overlap with training", html.paragraph(text), html.fine(by_name))
     if not any(key.endswith(WITHOUT) for answer in answers.values() for key in answer.metrics):
+        pairs = int(rows[0]["pairs"])
         text = (
-            f"All {known:,} pairs show somebody who was in training: these figures say nothing "
-            "about people whom the recognizers have not seen."
+            f"{'All ' if known == pairs else ''}{known:,} of {pairs:,} pairs show somebody who was "
+            "in training: these figures say little about people whom the recognizers have not seen."
         )
-        return html.section("Overlap with training", html.paragraph(text), html.fine(by_name))
+        why = not_measured(answers, OVERLAP)
+        return html.section("Overlap with training", html.paragraph(text), *why, html.fine(by_name))
     apart = [_without(answer.metrics) for answer in answers.values()]
     keys = {"accuracy": "Accuracy", "eer": "EER"}
     if finest := finest_fmr([*rows, *apart]):

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from facewright.evaluation import markup as html
-from facewright.evaluation.assess import WITHOUT, Answers
+from facewright.evaluation.assess import PROBABILITIES, WITHOUT, Answers
 from facewright.evaluation.curves import MIN_FALSE_MATCHES, roc, score_histogram
 from facewright.evaluation.plots import det_plot, histogram_plot, reliability_plot, roc_plot
 from facewright.evaluation.svg import legend, legend_of
 from facewright.evaluation.table import (
     FNMR,
     bound_text,
+    decimals,
     estimate,
     fmr_targets,
     number,
@@ -54,7 +55,7 @@ def verification(answers: Mapping[str, Answers]) -> str:
     for row in rows:
         keys = ["accuracy"] * folded + [FNMR + fmr for fmr in targets] + [FNMR_AT_BOUND] * bounded
         cells = [html.with_interval(*estimate(row, key)) for key in (*keys, "eer")]
-        cells += [f"{row['auc']:.4f}", f"{row['failures']:,.0f}"]
+        cells += [decimals(row["auc"], 4), f"{row['failures']:,.0f}"]
         cells += [number(row.get("megabytes")), number(row.get("latency_ms"))]
         lines.append((str(row["recognizer"]), cells))
     return html.section("Verification", html.table(head, lines), *_how_to_read(rows))
@@ -90,8 +91,7 @@ def _how_to_read(rows: Sequence[Row]) -> list[str]:
         html.fine(
             f"{compared:,} compared impostor pairs support {down} ({MIN_FALSE_MATCHES} false "
             "matches expected); a smaller target has no figure. In its place stands what a "
-            f"threshold above every impostor shows: {bound_text(row)}, were "
-            "the pairs independent."
+            f"threshold above every impostor shows: {bound_text(row)}."
         ),
         html.fine(
             "ms / face is the median for one aligned crop on one thread, embedded as for these "
@@ -168,7 +168,10 @@ def similarities(answers: Mapping[str, Answers]) -> str:
         marked = []
         if "threshold_accuracy" in answer.metrics:
             marked.append(("folds", answer.metrics["threshold_accuracy"]))
-            keys["threshold folds"] = "mean threshold of the folds"
+            folded = "accuracy" in answer.metrics
+            keys["threshold folds"] = (
+                "mean threshold of the folds" if folded else "threshold of the fewest errors"
+            )
         if targets := targets_of(answer.metrics):
             marked.append(("target", targets[-1].threshold))
             keys["threshold target"] = "threshold of the finest FMR target"
@@ -219,20 +222,22 @@ def thresholds_section(thresholds: Sequence[Thresholds], answers: Mapping[str, A
 
 
 def _made(one: Thresholds) -> str:
-    return html.with_interval(one.backend, f"{one.weights_sha256[:12]}, {one.date}")
+    flip = ", with mirror images" if one.flip else ""
+    return html.with_interval(one.backend + flip, f"{one.weights_sha256[:12]}, {one.date}")
 
 
 def probabilities(answers: Mapping[str, Answers]) -> str:
-    """Calibration; empty where no recognizer could be judged on folds that it did not see."""
+    """Calibration; without plots where none could be judged on folds that it did not see."""
     judged = {name: answer for name, answer in answers.items() if len(answer.reliability)}
-    if not judged:
-        return ""
+    told = not_measured(answers, PROBABILITIES)
+    one = next((answer.calibration for answer in judged.values()), None)
+    if one is None:
+        return html.section("Probabilities", *told) if told else ""
     plots = []
     for name, answer in judged.items():
         error = answer.metrics.get("calibration_error")
         caption = name if error is None else f"{name}: calibration error {percent(error)} points"
         plots.append(html.figure(reliability_plot(name, answer.reliability), caption))
-    one = next(iter(judged.values())).calibration
     return html.section(
         "Probabilities",
         html.panels(plots, small=True),
@@ -244,7 +249,21 @@ def probabilities(answers: Mapping[str, Answers]) -> str:
             "as independent; a dot's area says how many pairs it stands for. Calibration error: "
             "the mean over pairs of the distance from the diagonal."
         ),
+        *told,
     )
+
+
+def not_measured(answers: Mapping[str, Answers], what: str) -> list[str]:
+    """A paragraph for each reason why `what` has no figures."""
+    reasons: dict[str, list[str]] = {}
+    for name, answer in answers.items():
+        for key, reason in answer.not_measured.items():
+            if key == what or key.startswith(f"{what} "):
+                reasons.setdefault(f"{key}: {reason}", []).append(name)
+    return [
+        html.paragraph(f"Not measured for {html.listed(names)}: {reason}.")
+        for reason, names in reasons.items()
+    ]
 
 
 def _compared(row: Row) -> int:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.pairs import NORM_TOLERANCE, Bools, Floats, Ints
+from facewright.evaluation.pairs import Bools, Floats, Ints, check_lengths
 from facewright.progress import progress
 
 TIE = 1e-6  # of similarity; sums of 512 float32 products differ by about 1e-7
@@ -85,8 +85,8 @@ def search(
             f"the gallery's embeddings have {gallery.shape[1]} values and the probes' "
             f"{probes.shape[1]}: embed both with one recognizer"
         )
-    check_lengths(gallery, what="the gallery")
-    check_lengths(probes, what="the probes")
+    for what, some in (("the gallery", gallery), ("the probes", probes)):
+        check_lengths(some, name=lambda row, what=what: f"number {row} of {what}")  # type: ignore[misc]
 
     person, people = pd.factorize(np.asarray(gallery_identities, dtype=object), sort=True)
     entries = _Entries.of(person, len(people))
@@ -128,22 +128,6 @@ def search(
         rank=np.where(mated, above + 1, 0),
         other=other,
     )
-
-
-def check_lengths(embeddings: npt.NDArray[np.floating], *, what: str) -> None:
-    """Refuse embeddings `(N, E)` that are not all finite and of length 1.
-
-    Raises:
-        EvaluationError: with the number of such embeddings.
-    """
-    norms = np.sqrt(np.einsum("ne,ne->n", embeddings, embeddings, dtype=np.float64))
-    wrong = np.flatnonzero(~(np.abs(norms - 1.0) <= NORM_TOLERANCE))  # catches NaN as well
-    if len(wrong):
-        raise EvaluationError(
-            f"{len(wrong)} of {len(norms)} embeddings of {what} are not of length 1, first number "
-            f"{wrong[0]} with {norms[wrong[0]]:.4g}: the recognizer is broken, or its embeddings "
-            "were not normalized"
-        )
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,17 @@ Which slice a pair belongs to:
 
 - Text and truth values are categories. A pair belongs to a value if both images have it; all other
   pairs are in the row MIXED.
-- Numbers are cut into bins, by quantiles over the images or at given edges. A pair belongs to the
-  bin of its *worse* image, since that is the one that decides: the lower number, or the higher one
-  where the caller says so. Numbers that are codes must be made text first.
+- Numbers, also those that a list brought as text, are cut into bins, by quantiles over the images.
+  A pair belongs to the bin of its *worse* image, since that is the one that decides: the lower
+  number, of HIGH_IS_WORSE the higher one. Codes must not look like numbers: `tone 3`, not `3`.
 - A pair of which an image has no value, as where no face was found, is in the row MIXED.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ MIXED = "mixed or unknown"
 MIN_EXPECTED = 10  # errors at the rate of all pairs, below which a slice has no say in a ratio
 MOST_VALUES = 100  # of a category
 HIGH_IS_WORSE = ("turn",)
+NAMES = ("id", "identity", "person")  # columns that name people or their photos
 ERRORS = {"fmr": ("false_matches", "compared"), "fnmr": ("false_non_matches", "genuine")}
 
 
@@ -51,8 +53,6 @@ def slice_table(
     columns: Sequence[str],
     threshold: float,
     bins: int = 4,
-    edges: Mapping[str, Sequence[float]] | None = None,
-    high_is_worse: Collection[str] = HIGH_IS_WORSE,
 ) -> pd.DataFrame:
     """FMR and FNMR of all pairs, and of each slice along each column, at one threshold.
 
@@ -63,9 +63,6 @@ def slice_table(
         threshold: a pair is accepted where its similarity is at least this.
         bins: how many, of equal numbers of images, a column of numbers is cut into. Fewer where
             many images have the same number.
-        edges: instead of quantiles, rising edges by column: [0.2, 0.4] makes three bins, and a
-            number on an edge is in the upper one.
-        high_is_worse: columns of numbers of which the higher one of a pair decides.
 
     Returns:
         Columns `column`, `value`, `genuine`, `compared` (impostor pairs in which both faces were
@@ -75,18 +72,14 @@ def slice_table(
         column its values or bins in order, and MIXED where there are such pairs.
 
     Raises:
-        EvaluationError: `checked` refuses the scores, the threshold is not finite, a column is
-            missing or has more than MOST_VALUES categories, no image has a value, or an image of a
-            pair is not in `images` or twice.
+        EvaluationError: `checked` refuses the scores or `sliceable` a column, the threshold is not
+            finite, a column has more than MOST_VALUES categories, no image has a value, or an
+            image of a pair is not in `images` or twice.
     """
     if not math.isfinite(threshold):
         raise EvaluationError(f"the threshold is {threshold}: choose one from the scores")
     checked(scores)
-    for column in ("id", *columns):
-        if column not in images.columns:
-            raise EvaluationError(
-                f"the images have no column {column!r}; they have {', '.join(images.columns)}"
-            )
+    images = sliceable(images, columns=columns)
     index = pd.Index(images["id"])
     if not index.is_unique:
         raise EvaluationError(f"image {index[index.duplicated()][0]!r} is there twice")
@@ -104,9 +97,8 @@ def slice_table(
     for column in columns:
         values = images[column].iloc[used]
         if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-            cuts = (edges or {}).get(column)
-            names, codes = _binned(values, column, bins=bins, edges=cuts)
-            worse = np.maximum if column in high_is_worse else np.minimum
+            names, codes = _binned(values, column, bins=bins)
+            worse = np.maximum if column in HIGH_IS_WORSE else np.minimum
         else:
             names, codes, worse = *_categories(values, column), None
         code = np.full(len(images), -1)
@@ -121,6 +113,50 @@ def slice_table(
             names, pair = [*names, MIXED], np.where(pair < 0, len(names), pair)
         tables.append(outcomes.rows(column, names, pair))
     return pd.concat(tables, ignore_index=True)
+
+
+def sliceable(images: pd.DataFrame, *, columns: Sequence[str]) -> pd.DataFrame:
+    """`id` and `columns` of the images, in which numbers are numbers, whatever brought them.
+
+    Numbers that are not finite are missing.
+
+    Raises:
+        EvaluationError: a column is not there, is there twice, names people, or holds lists.
+    """
+    where = "evaluate.slices"
+    for column in columns:
+        if column in NAMES:
+            raise EvaluationError(
+                f"{where}: {column!r} names people or photos, which no report may: slice by a "
+                "column that many photos share"
+            )
+        if column not in images.columns:
+            there = ", ".join(str(name) for name in images.columns if name not in NAMES)
+            raise EvaluationError(
+                f"{where}: the photos have no column {column!r}, they have {there}: correct the "
+                "name, or import the photos with a list that has it"
+            )
+        if list(columns).count(column) > 1:
+            raise EvaluationError(f"{where} names the column {column!r} twice: name it once")
+        if images[column].map(pd.api.types.is_list_like).any():
+            raise EvaluationError(
+                f"{where}: the column {column!r} holds lists, must hold one word or number for "
+                "each photo: name another one"
+            )
+    found = {column: _numbers(images[column]) for column in columns}
+    return pd.DataFrame({"id": images["id"], **found})
+
+
+def _numbers(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Numbers as numbers, if all that is known is a number; else the values as they are."""
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind not in ("string", "integer", "floating", "mixed-integer-float", "decimal"):
+        return values
+    try:
+        numbers = pd.to_numeric(values)
+    except (ValueError, TypeError):
+        return values
+    return numbers.where(np.isfinite(numbers.to_numpy(np.float64, na_value=np.nan)))
 
 
 def with_derived(images: pd.DataFrame) -> pd.DataFrame:
@@ -151,8 +187,9 @@ def largest_ratio(table: pd.DataFrame, rate: str) -> dict[str, Ratio | None]:
     """For each column the highest rate of a slice ÷ the lowest one, of slices that have a say.
 
     A slice has a say where ten errors or more would be expected in it at the rate of all pairs;
-    MIXED has none. None where fewer than two slices have a say. The largest of many ratios is
-    above 1 by chance too: look at the slices' intervals.
+    MIXED has none. None where fewer than two slices have a say. For a slice without an error the
+    upper end of its interval stands in, so that the lowest one may be another with an error, of
+    more pairs. The largest of many ratios is above 1 by chance too: look at the slices' intervals.
 
     Args:
         table: from `slice_table`.
@@ -170,11 +207,12 @@ def largest_ratio(table: pd.DataFrame, rate: str) -> dict[str, Ratio | None]:
             ratios[str(column)] = None
             continue
         top = part.loc[part[rate].idxmax()]
-        least = part.loc[part[rate].idxmin()]
+        others = part.drop(index=top.name)
+        bottoms = others[rate].where(others[errors] > 0, others[f"{rate}_high"])
+        least = others.loc[bottoms.idxmin()]
         none = int(least[errors]) == 0
-        bottom = least[f"{rate}_high"] if none else least[rate]
         ratios[str(column)] = Ratio(
-            ratio=max(1.0, float(top[rate] / bottom)),
+            ratio=max(1.0, float(top[rate] / bottoms.min())),
             highest=str(top["value"]),
             lowest=str(least["value"]),
             at_least=none,
@@ -229,22 +267,15 @@ def _categories(values: "pd.Series[str]", column: str) -> tuple[list[str], Ints]
     return [str(value) for value in found], codes.astype(np.int64)
 
 
-def _binned(
-    values: "pd.Series[float]", column: str, *, bins: int, edges: Sequence[float] | None
-) -> tuple[list[str], Ints]:
+def _binned(values: "pd.Series[float]", column: str, *, bins: int) -> tuple[list[str], Ints]:
     """Names of bins, and the bin of each value, -1 for none."""
     numbers = np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan), np.float64)
     known = np.isfinite(numbers)
     if not known.any():
         raise EvaluationError(f"column {column!r} has no number for any image of the pairs")
-    if edges is None:
-        ranked = np.sort(numbers[known])
-        inner = np.unique(ranked[np.arange(1, bins) * len(ranked) // bins])
-        inner = inner[inner > ranked[0]]  # else the first bin would be empty
-    else:
-        inner = np.asarray(edges, np.float64)
-        if not len(inner) or not np.isfinite(inner).all() or (np.diff(inner) <= 0).any():
-            raise EvaluationError(f"the edges of column {column!r} must rise: {list(edges)}")
+    ranked = np.sort(numbers[known])
+    inner = np.unique(ranked[np.arange(1, bins) * len(ranked) // bins])
+    inner = inner[inner > ranked[0]]  # else the first bin would be empty
     code = np.where(known, np.searchsorted(inner, numbers, side="right"), -1)
     if not len(inner):
         return [f"{numbers[known].min():g}"], code

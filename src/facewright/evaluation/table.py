@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDEST_NAME = 22
+MOST_DECIMALS = 12
 FNMR = "fnmr_at_fmr_"
 
 
@@ -49,8 +50,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         name = str(row["recognizer"])
         line = [name if len(name) <= WIDEST_NAME else name[: WIDEST_NAME - 1] + "…"]
-        line.append(with_interval(row, "accuracy") if "accuracy" in row else "–")
-        line += [with_interval(row, FNMR + fmr)] if fmr else []
+        line.append(joined(estimate(row, "accuracy")))
+        line += [joined(estimate(row, FNMR + fmr))] if fmr else []
         line += [percent(row["eer"]) + " %", f"{row['failures']:.0f}"]
         line += [number(row.get("megabytes")), number(row.get("latency_ms"))]
         lines.append(line)
@@ -65,17 +66,22 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([texts[0], "─" * max(map(len, texts)), *texts[1:]])
 
 
-def with_interval(row: Mapping[str, Any], key: str) -> str:
-    """`93.1 % [91.8, 94.3]`"""
-    low, high = percent(row[f"{key}_low"]), percent(row[f"{key}_high"])
-    return f"{percent(row[key])} % [{low}, {high}]"
+def joined(figure: tuple[str, str]) -> str:
+    """`93.1 % [91.8, 94.3]`, of a figure and its interval."""
+    return " ".join(figure).rstrip()
 
 
 def percent(value: float) -> str:
-    """A share as per cent with one decimal, two where less would round an error away."""
-    value = round(value, 12)  # the ends of an interval may be nearly 0 or 1
-    text = f"{100 * value:.1f}"
-    return text if value in (0, 1) or text not in ("0.0", "100.0") else f"{100 * value:.2f}"
+    """A share as per cent with one decimal, more where those would round an error away."""
+    return decimals(100 * round(value, 12), 1, whole=100)  # ends of intervals may be nearly 0 or 1
+
+
+def decimals(value: float, digits: int, *, whole: float = 1.0) -> str:
+    """So many decimals, and more where nearly nothing would look like 0, or nearly all like all."""
+    text = f"{value:.{digits}f}"
+    if value not in (0, whole) and float(text) in (0, whole) and digits < MOST_DECIMALS:
+        return decimals(value, digits + 1, whole=whole)
+    return text
 
 
 def share(key: str) -> str:
@@ -115,6 +121,12 @@ def upward(share: float) -> str:
 
 
 def bound_text(row: Mapping[str, Any]) -> str:
-    """What can be said of the FMR at a threshold that accepts no impostor pair."""
+    """What can be said of the FMR at a threshold that accepts no impostor pair.
+
+    The bound holds for independent pairs. Those of few people are not, and show less.
+    """
     impostors = row["impostor"] - row["failures_impostor"]
-    return f"FMR ≤ {upward(row['fmr_bound'])} at 95 %: {impostors:,.0f} impostors, none accepted"
+    return (
+        f"FMR ≤ {upward(row['fmr_bound'])} at 95 %: {impostors:,.0f} impostors, none accepted, "
+        "pairs taken as independent"
+    )

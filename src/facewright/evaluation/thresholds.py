@@ -17,12 +17,11 @@ from typing import Any
 
 from facewright.errors import EvaluationError
 from facewright.evaluation.calibration import Calibration
-from facewright.evaluation.table import is_number
+from facewright.evaluation.table import FNMR, is_number
 from facewright.files import values_digest, write_json
 
 FORMAT = 1
 THRESHOLD = "threshold_at_fmr_"
-FNMR = "fnmr_at_fmr_"
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,24 @@ class Thresholds:
 
     recognizer: str
     weights_sha256: str
-    backend: str  # what ran it: "torch", "onnxruntime", "openvino", "tensorrt-rtx", …
+    backend: str  # what ran it, see `backend_of`
     date: str  # YYYY-MM-DD
     cohort: Cohort
     targets: tuple[Target, ...]
     calibration: Calibration | None = None
+    flip: bool | None = None  # embeddings averaged with those of mirror images; None: not stated
+
+
+def backend_of(form: str, *, runtime: str, engine: Mapping[str, Any]) -> str:
+    """What runs a recognizer: `torch`, `onnxruntime`, `openvino`, `tensorrt-rtx sm86`, …
+
+    Args:
+        form, engine: `format` and `engine` of its card.
+        runtime: what runs ONNX files here.
+    """
+    if form == "engine":
+        return f"{engine['builder']} {engine['target']}"
+    return runtime if form == "onnx" else form
 
 
 def targets_of(metrics: Mapping[str, float]) -> tuple[Target, ...]:
@@ -90,11 +102,15 @@ def thresholds_of(
     dataset: str,
     pairs_digest: str,
     calibration: Calibration | None = None,
+    flip: bool | None = None,
 ) -> Thresholds:
     """The thresholds of one recognizer as found today, from its `verification_metrics`.
 
     Args:
+        backend: see `backend_of`.
         dataset, pairs_digest: of the cohort.
+        flip: whether embeddings were averaged with those of mirror images. Without, similarities
+            are others, and so are thresholds.
     """
     return Thresholds(
         recognizer=recognizer,
@@ -106,6 +122,7 @@ def thresholds_of(
         ),
         targets=targets_of(metrics),
         calibration=calibration,
+        flip=flip,
     )
 
 

@@ -106,17 +106,29 @@ def test_spread_of_genuine_pairs_is_that_of_their_people() -> None:
     assert spread["mean"].var() == pytest.approx(truth, rel=0.25)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_spread_is_never_below_that_of_independent_pairs(seed: int) -> None:
-    # One person scores high in half of her pairs and low in the others: her pairs cancel out.
-    these = sides(6, 60, seed=seed)
-    values = np.where(np.arange(120) % 2, 1.0, -1.0)
-    statistic = share(values, ~these.genuine)
-    spread = deviations(statistic, these, count=800, seed=seed)["mean"].std()
-    pairs = np.concatenate(
-        [statistic(w)["mean"] for w in of_pairs(these, count=800, seed=seed + 100)]
-    )
-    assert spread > 0.9 * pairs.std()  # two estimates of 800 draws each
+def paired(people: int, each: int) -> Sides:
+    """As many genuine pairs of every person, and as many impostor pairs of her and the next."""
+    one = np.repeat(np.arange(people), each)
+    first, second = np.tile(one, 2), np.concatenate((one, (one + 1) % people))
+    return Sides(first, second, first == second, people)
+
+
+@pytest.mark.parametrize("genuine", [True, False])
+@pytest.mark.parametrize("off", [0, 1])
+def test_the_spread_is_never_below_that_of_independent_pairs(genuine: bool, off: int) -> None:
+    """Half of everybody's pairs are right and half wrong: who is drawn makes no difference."""
+    people, each = 30, 10
+    these = paired(people, each)
+    chosen = these.genuine == genuine
+    values = np.tile([1.0, -1.0], people * each)
+    values[np.flatnonzero(chosen)[:off]] *= -1  # but for one person, nearly
+    statistic = share(values, chosen)
+    drawn = np.concatenate([statistic(w)["mean"] for w in of_people(these, count=600, seed=0)])
+    truth = values[chosen].std() / np.sqrt(chosen.sum())  # of a mean of independent pairs
+    assert drawn.std() < 0.2 * truth
+    spread = deviations(statistic, these, count=600, seed=0)["mean"]
+    assert spread.std() > 0.93 * truth  # an estimate of 600 draws
+    assert spread.std() < 1.15 * truth
 
 
 def test_the_spread_shrinks_as_people_become_more() -> None:

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,8 @@ def test_card_from_the_files_is_the_same(tmp_path: Path, given: dict[str, Any]) 
         "rows": given["rows"],
         "weights": {},
         "flip": True,
+        "engines_not_run": {},
+        "slices": [],
         **data_facts(training=FULL["Training"], verification=FULL["Verification"]),
     }
     people = dict(zip(images["id"], images["identity"], strict=True))
@@ -157,6 +160,40 @@ def test_card_from_the_files_is_the_same(tmp_path: Path, given: dict[str, Any]) 
     write_thresholds(tmp_path / "thresholds.json", thresholds)
     told = {key: given[key] for key in ("model", "serve", "recognizers", "decision", "lineage")}
     assert model_card_of(tmp_path, **told) == model_card(**given | {"notice": ""})
+
+
+def test_a_card_with_a_group_called_na_is_made_from_the_files(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    answers, thresholds, _ = generated()
+    images = questions().images
+    named = {
+        name: replace(
+            answer,
+            slices=answer.slices.assign(value=answer.slices["value"].replace({"north": "NA"})),
+            not_measured={"identification": "nobody can be enrolled"},
+        )
+        for name, answer in answers.items()
+    }
+    facts = {
+        "pairs_digest": given["pairs_digest"],
+        "rows": given["rows"],
+        "weights": {},
+        "flip": True,
+        "engines_not_run": {},
+        "slices": [],
+        **data_facts(training=FULL["Training"], verification=FULL["Verification"]),
+    }
+    people = dict(zip(images["id"], images["identity"], strict=True))
+    write_record(tmp_path, named, identities=people, facts=facts)
+    write_thresholds(tmp_path / "thresholds.json", thresholds)
+    told = {key: given[key] for key in ("model", "serve", "recognizers")}
+    found = sections(model_card_of(tmp_path, **told))
+    north = given["slices"].query("recognizer == 'student' and value == 'north'").iloc[0]
+    shown = f"| group | NA | {' '.join(estimate(north, 'fnmr'))} |"
+    assert shown in found["Quantitative analyses"]
+    line = "- Not measured: identification: nobody can be enrolled."
+    assert line in found["Caveats and recommendations"]
 
 
 def test_data_of_one_name_are_both_kept() -> None:

@@ -10,9 +10,9 @@ from scipy import stats
 from facewright.errors import EvaluationError
 from facewright.evaluation import verification_metrics
 from facewright.evaluation.comparison import Difference, compare
-from facewright.evaluation.folds import fold_accuracies
+from facewright.evaluation.folds import Folds, fold_accuracies
 from facewright.evaluation.intervals import lower_bound, upper_bound
-from facewright.evaluation.pairs import checked
+from facewright.evaluation.pairs import checked, with_categories
 
 SETTINGS = {"fmr_target": 0.1, "bootstrap": 300, "seed": 0}
 Made = tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]
@@ -56,7 +56,7 @@ def test_gains_are_the_differences_of_the_figures(make_two: Callable) -> None:
 def slow_decisions(scores: pd.DataFrame) -> dict[tuple[str, str], bool]:
     """Whether each pair is decided rightly at its fold's threshold, pair by pair."""
     scored, _ = checked(scores)
-    thresholds = fold_accuracies(scored, np.ones((1, scored.pairs), np.int32))[1][0]
+    thresholds = fold_accuracies(Folds.of(scored), np.ones((1, scored.pairs), np.int32))[1][0]
     by_fold = dict(zip(scored.fold_names, thresholds, strict=True))
     return {
         (row.a, row.b): row.status == "ok"
@@ -93,11 +93,19 @@ def test_the_other_way_round_gains_are_losses(make_two: Callable) -> None:
 def test_the_order_of_the_pairs_does_not_matter(make_two: Callable) -> None:
     challenger, champion, identities = make_two(better=0.03)
     mixed = champion.sample(frac=1, random_state=3)
-    one, other = (
-        compare(challenger, scores, identities=identities, **SETTINGS)
-        for scores in (champion, mixed)
+    turned = mixed.copy()
+    turned.loc[turned.index[::2], ["a", "b"]] = mixed.loc[mixed.index[::2], ["b", "a"]].to_numpy()
+    one, *others = (
+        compare(new, old, identities=identities, **SETTINGS)
+        for new, old in (
+            (challenger, champion),
+            (challenger, mixed),
+            (challenger.iloc[::-1], mixed),
+            (challenger, turned),
+            (with_categories(challenger), with_categories(turned)),
+        )
     )
-    assert one == other
+    assert all(other == one for other in others)
 
 
 def test_what_is_hard_for_both_cancels_out(make_two: Callable) -> None:

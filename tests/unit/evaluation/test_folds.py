@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.folds import check_folds, correct_decisions, fold_accuracies
+from facewright.evaluation.folds import Folds, check_folds, correct_decisions, fold_accuracies
 from facewright.evaluation.pairs import Scored, checked
 
 
@@ -49,7 +49,7 @@ def test_accuracies_agree_with_nested_loops(
 ) -> None:
     scores, _ = make_scores(seed=seed, decimals=decimals, failures=0.05, gap=1.5, per_fold=8)
     scored, _ = checked(scores)
-    fast, _ = fold_accuracies(scored, np.ones((1, scored.pairs), np.int32))
+    fast, _ = fold_accuracies(Folds.of(scored), np.ones((1, scored.pairs), np.int32))
     np.testing.assert_allclose(fast[0], slow(scored), atol=1e-12)
 
 
@@ -58,10 +58,10 @@ def test_weights_count_like_repeated_pairs(make_scores: Callable, decimals: int 
     scores, _ = make_scores(decimals=decimals, failures=0.05, gap=1.5)
     scored, rows = checked(scores)
     times = np.random.default_rng(3).poisson(1.0, (5, len(rows))).astype(np.int32)
-    fast, thresholds = fold_accuracies(scored, times)
+    fast, thresholds = fold_accuracies(Folds.of(scored), times)
     for k in range(len(times)):
         repeated, _ = checked(scores.iloc[np.repeat(rows, times[k])])
-        again, cut = fold_accuracies(repeated, np.ones((1, repeated.pairs), np.int32))
+        again, cut = fold_accuracies(Folds.of(repeated), np.ones((1, repeated.pairs), np.int32))
         np.testing.assert_allclose(fast[k], again[0], atol=1e-12)
         np.testing.assert_allclose(thresholds[k], cut[0])
 
@@ -77,13 +77,13 @@ def test_a_monotone_change_of_the_similarities_changes_no_decision(
     similarity = np.array(values) / 64
     label, fold = np.arange(len(values)) % 2, np.arange(len(values)) // 2 % 3
     ones = np.ones((1, len(values)), np.int32)
-    plain, cut = fold_accuracies(of(label, similarity, fold), ones)
+    plain, cut = fold_accuracies(Folds.of(of(label, similarity, fold)), ones)
     np.testing.assert_array_equal(
-        plain, fold_accuracies(of(label, similarity * scale, fold), ones)[0]
+        plain, fold_accuracies(Folds.of(of(label, similarity * scale, fold)), ones)[0]
     )
     # Bending the scale moves the middle of a gap, so a pair of the judged fold inside the gap may
     # change sides; the pairs that the threshold was learned from may not.
-    bent_cut = fold_accuracies(of(label, np.exp(3 * similarity), fold), ones)[1]
+    bent_cut = fold_accuracies(Folds.of(of(label, np.exp(3 * similarity), fold)), ones)[1]
     for k in range(3):
         decided = similarity[fold != k] >= cut[0, k]
         np.testing.assert_array_equal(decided, np.exp(3 * similarity[fold != k]) >= bent_cut[0, k])
@@ -93,7 +93,9 @@ def test_perfect_separation_is_right_everywhere() -> None:
     rng = np.random.default_rng(0)
     label, fold = np.tile([1, 0], 100), np.repeat(np.arange(10), 20)
     similarity = np.where(label == 1, rng.uniform(0.7, 0.9, 200), rng.uniform(0.0, 0.2, 200))
-    accuracy, threshold = fold_accuracies(of(label, similarity, fold), np.ones((1, 200), np.int32))
+    accuracy, threshold = fold_accuracies(
+        Folds.of(of(label, similarity, fold)), np.ones((1, 200), np.int32)
+    )
     assert (accuracy == 1).all()
     assert ((threshold > 0.4) & (threshold < 0.5)).all()
 
@@ -103,7 +105,7 @@ def test_the_threshold_of_a_fold_ignores_the_fold() -> None:
     label = np.array([1, 0, 1, 0, 1, 0])
     similarity = np.array([0.4, 0.3, 0.9, 0.6, 0.9, 0.6])
     accuracy, threshold = fold_accuracies(
-        of(label, similarity, np.array([0, 0, 1, 1, 2, 2])), np.ones((1, 6), np.int32)
+        Folds.of(of(label, similarity, np.array([0, 0, 1, 1, 2, 2]))), np.ones((1, 6), np.int32)
     )
     assert threshold[0, 0] == pytest.approx(0.75)
     assert accuracy[0, 0] == 0.5
@@ -113,7 +115,9 @@ def test_neighbouring_floats_are_told_apart() -> None:
     low = 0.3
     high = np.nextafter(low, 1)
     accuracy, _ = fold_accuracies(
-        of(np.array([1, 0, 1, 0]), np.array([high, low, high, low]), np.array([0, 0, 1, 1])),
+        Folds.of(
+            of(np.array([1, 0, 1, 0]), np.array([high, low, high, low]), np.array([0, 0, 1, 1]))
+        ),
         np.ones((1, 4), np.int32),
     )
     assert accuracy.tolist() == [[1.0, 1.0]]
@@ -126,7 +130,7 @@ def test_a_failure_is_an_error_for_genuine_and_impostor_alike(make_scores: Calla
         lost = scores.copy()
         lost.loc[one, ["similarity", "status"]] = [np.nan, "failure"]
         scored, _ = checked(lost)
-        accuracy, _ = fold_accuracies(scored, np.ones((1, scored.pairs), np.int32))
+        accuracy, _ = fold_accuracies(Folds.of(scored), np.ones((1, scored.pairs), np.int32))
         np.testing.assert_allclose(accuracy[0], [1, 1, 1 - 1 / 40, 1, 1])
 
 
@@ -142,7 +146,7 @@ def test_folds_from_which_nothing_can_be_learned_are_refused(make_scores: Callab
 def test_decisions_add_up_to_the_accuracies(make_scores: Callable) -> None:
     scores, _ = make_scores(decimals=2, failures=0.05, gap=1.5)
     scored, _ = checked(scores)
-    accuracy, threshold = fold_accuracies(scored, np.ones((1, scored.pairs), np.int32))
+    accuracy, threshold = fold_accuracies(Folds.of(scored), np.ones((1, scored.pairs), np.int32))
     right = correct_decisions(scored, threshold[0])
     assert not right[scored.compared :].any()  # a face that was not found is never right
     for k in range(5):

@@ -62,9 +62,38 @@ def test_without_folds_the_figures_by_folds_are_left_out(make_scores: Callable) 
         "accuracy_low",
         "accuracy_high",
         "accuracy_se",
-        "threshold_accuracy",
     }
-    assert plain == {name: whole[name] for name in plain}
+    key = "threshold_accuracy"
+    assert {**plain, key: 0} == {name: whole[name] for name in plain} | {key: 0}
+
+
+@pytest.mark.parametrize(("seed", "impostors"), [(0, 1), (1, 1), (2, 20)])
+def test_without_folds_the_threshold_is_that_of_the_fewest_errors(
+    make_scores: Callable, seed: int, impostors: int
+) -> None:
+    """Also where there are many more impostor pairs, which must not count for more."""
+    scores, identities = make_scores(seed=seed, failures=0.05, decimals=2, per_fold=30)
+    scores["fold"] = 0
+    many = [
+        scores[scores["label"] == 0].assign(a=lambda f, k=k: f["a"] + f"#{k}")  # type: ignore[misc]
+        for k in range(1, impostors)
+    ]
+    scores = pd.concat([scores, *many], ignore_index=True)
+    identities |= {name: name.partition("/")[0] for name in scores["a"]}
+    metrics = verification_metrics(scores, identities=identities, **SETTINGS | {"bootstrap": 0})
+    found, genuine = scores["status"] == "ok", scores["label"] == 1
+    similar = np.sort(scores["similarity"].dropna().unique())
+
+    def wrong(threshold: float) -> float:
+        accepted = found & (scores["similarity"] >= threshold)
+        fnmr = 1 - accepted[genuine].mean()
+        return float(fnmr + accepted[found & ~genuine].mean())
+
+    fewest = min(map(wrong, similar))
+    assert wrong(metrics["threshold_accuracy"]) == pytest.approx(fewest)
+    best = max(value for value in similar if wrong(value) <= fewest + 1e-12)
+    below = similar[similar < best].max()
+    assert metrics["threshold_accuracy"] == pytest.approx((best + below) / 2)
 
 
 def test_without_resamples_there_are_figures_and_no_intervals(make_scores: Callable) -> None:

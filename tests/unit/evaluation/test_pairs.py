@@ -7,7 +7,7 @@ import pytest
 from facewright.errors import EvaluationError
 from facewright.evaluation import pairs as pairs_module
 from facewright.evaluation import pairs_digest, score_pairs
-from facewright.evaluation.pairs import checked, identity_codes
+from facewright.evaluation.pairs import checked, identity_codes, image_codes, with_categories
 
 PAIRS = pd.DataFrame(
     {
@@ -39,6 +39,10 @@ def test_the_digest_of_the_pairs_is_of_what_they_ask_and_of_nothing_else() -> No
     assert pairs_digest(shuffled, photos=PHOTOS | {"z/1": "not in a pair"}) == digest
     renamed = PAIRS.replace({"x/1": "people/x/1"})
     assert pairs_digest(renamed, photos=PHOTOS | {"people/x/1": "e1"}) == digest
+    turned = PAIRS.copy()
+    turned.loc[[0, 3], ["a", "b"]] = PAIRS.loc[[0, 3], ["b", "a"]].to_numpy()
+    assert pairs_digest(turned, photos=PHOTOS) == digest
+    assert pairs_digest(with_categories(turned), photos=PHOTOS) == digest
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,8 @@ def test_another_photo_under_the_same_name_is_another_digest() -> None:
     assert pairs_digest(PAIRS, photos=mended) != pairs_digest(PAIRS, photos=PHOTOS)
     # Nor does it help that the pairs are more or fewer.
     assert pairs_digest(PAIRS.iloc[:3], photos=PHOTOS) != pairs_digest(PAIRS, photos=PHOTOS)
+    with pytest.raises(EvaluationError, match="image 'y/2' of a pair has no digest"):
+        pairs_digest(PAIRS, photos={"x/1": "e1", "x/2": "e2", "y/1": "f1"})
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +85,48 @@ def test_embeddings_that_are_not_normalized_are_refused(value: float, words: str
     embeddings[2] = [value, 0.0]
     with pytest.raises(EvaluationError, match=words):
         score_pairs(PAIRS, ids=IDS, embeddings=embeddings)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_names_are_numbers_that_stand_for_the_same_images(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    draws = np.array(list(combinations(range(12), 2)))[rng.permutation(66)[:30]].T.astype(str)
+    pairs = pd.DataFrame({"fold": 0, "label": 0, "a": draws[0], "b": draws[1]})
+    named = with_categories(pairs)
+    assert with_categories(named) is named
+    apart = pairs.astype({"a": "category", "b": "category"})  # each side with categories of its own
+    for frame in (pairs, named, named.iloc[7:], apart, apart.iloc[7:]):
+        codes, ids = image_codes(frame)
+        for side, code in zip(("a", "b"), codes, strict=True):
+            assert ids[code].tolist() == frame[side].tolist()
+    embeddings = rng.normal(size=(10, 8)).astype(np.float32)  # two images have none
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    ids = [*map(str, rng.permutation(12)[:9]), "in no pair"]
+    one, other = (score_pairs(f, ids=ids, embeddings=embeddings) for f in (pairs, apart))
+    pd.testing.assert_frame_equal(one, other, check_categorical=False)
+    people = {name: f"person {int(name) % 3}" for name in draws.ravel()}
+    labels = [int(people[a] == people[b]) for a, b in draws.T]
+    first, second, count = identity_codes(one.iloc[5:].assign(label=labels[5:]), identities=people)
+    seen: dict[str, int] = {}
+    for name in (*draws[0][5:], *draws[1][5:]):
+        seen.setdefault(people[name], len(seen))
+    assert first.tolist() == [seen[people[name]] for name in draws[0][5:]]
+    assert second.tolist() == [seen[people[name]] for name in draws[1][5:]]
+    assert count == len(seen)
+
+
+def test_a_pair_of_an_image_with_itself_is_refused() -> None:
+    """Any recognizer gets it right."""
+    wrong = PAIRS.copy()
+    wrong.loc[2, "b"] = "y/1"
+    said = r"^pair 3 is of 'y/1' with itself \(1 such pairs\): take it out"
+    with pytest.raises(EvaluationError, match=said):
+        score_pairs(wrong, ids=IDS, embeddings=EMBEDDINGS)
+    with pytest.raises(EvaluationError, match=said):
+        identity_codes(wrong, identities={name: name[0] for name in PHOTOS})
+    wrong.loc[2, "b"] = None
+    with pytest.raises(EvaluationError, match="pair 3 names no image"):
+        score_pairs(wrong, ids=IDS, embeddings=EMBEDDINGS)
 
 
 def test_no_pairs_missing_columns_and_repeated_images_are_refused() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
+from facewright.evaluation.assess import assess
 from facewright.evaluation.parity import compare_forms, paired_change
 
 from ...generated_answers import NOISE, embeddings, generated, questions, without
@@ -36,6 +37,17 @@ def test_figures_are_those_of_the_answers() -> None:
     cosines = np.diag(cosine_similarity(one, other))
     assert found.cosine == pytest.approx(cosines.mean(), abs=1e-6)
     assert found.cosine_lowest == pytest.approx(cosines.min(), abs=1e-6)
+
+
+def test_a_set_without_folds_has_a_threshold_shift_too() -> None:
+    asked = questions(people=20, folds=1)
+    one, other = (embeddings(asked, noise) for noise in NOISE[:2])
+    form, reference = (assess(asked, ids=ids, embeddings=v) for ids, v in (one, other))
+    assert "accuracy" not in form.metrics
+    found = compare_forms(("a", "b"), form, reference, embeddings=(one[1], other[1]))
+    key = "threshold_accuracy"
+    shift = abs(form.metrics[key] - reference.metrics[key])
+    assert found.metrics()["threshold_shift"] == pytest.approx(shift) != 0
 
 
 def test_what_neither_measured_is_not_compared() -> None:

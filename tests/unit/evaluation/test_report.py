@@ -63,7 +63,18 @@ def test_table_reports_the_finest_fmr_that_all_rows_have(rows: list) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.91234, "91.2"), (1.0, "100.0"), (0.9996, "99.96"), (0.0004, "0.04"), (1e-17, "0.0")],
+    [
+        (0.91234, "91.2"),
+        (1.0, "100.0"),
+        (0.9996, "99.96"),
+        (0.99996, "99.996"),
+        (1 - 1 / 3e7, "99.999997"),
+        (0.0004, "0.04"),
+        (0.00004, "0.004"),
+        (1 / 3e7, "0.000003"),
+        (1e-17, "0.0"),
+        (1 - 1e-16, "100.0"),
+    ],
 )
 def test_per_cent_does_not_round_an_error_away(value: float, text: str) -> None:
     assert percent(value) == text
@@ -81,7 +92,9 @@ def test_a_bound_is_rounded_up(impostors: int, text: str) -> None:
     assert upward(bound) == text
     assert bound <= float(text) < 1.1 * bound
     row = {"impostor": impostors + 7, "failures_impostor": 7, "fmr_bound": bound}
-    assert bound_text(row) == f"FMR ≤ {text} at 95 %: {impostors:,} impostors, none accepted"
+    assert bound_text(row) == (
+        f"FMR ≤ {text} at 95 %: {impostors:,} impostors, none accepted, pairs taken as independent"
+    )
 
 
 def test_what_cannot_be_told_is_one() -> None:
@@ -224,7 +237,10 @@ def test_the_bound_is_told_and_a_target_that_is_not_supported_has_no_figure(
 ) -> None:
     page, text = write(tmp_path / "r", made)
     told = bound_text(made["answers"]["teacher"].metrics)
-    assert re.fullmatch(r"FMR ≤ \d(\.\d)?e-3 at 95 %: 2,\d{3} impostors, none accepted", told)
+    assert re.fullmatch(
+        r"FMR ≤ \d(\.\d)?e-3 at 95 %: 2,\d{3} impostors, none accepted, pairs taken as independent",
+        told,
+    )
     assert told in page.words
     assert "FMR 1 %" in text
     assert "FMR 0.1 %" not in text  # 0.001 was asked for
@@ -261,8 +277,11 @@ def test_overlap_is_told_side_by_side_or_in_a_line(tmp_path: Path, made: dict[st
 
     ends = tuple(key for key in metrics if key.endswith("_without_overlap"))
     every = {name: without(answer, *ends) for name, answer in answers.items()}
+    for answer in every.values():
+        answer.metrics["overlap_pairs"] = answer.metrics["pairs"]
     _, text = write(tmp_path / "r", made, answers=every)
-    assert "say nothing about people" in part(text, "Overlap with training")
+    assert f"All {metrics['pairs']:,} of {metrics['pairs']:,} pairs" in text
+    assert "say little about people" in part(text, "Overlap with training")
     none = {
         name: replace(answer, metrics={**answer.metrics, "overlap_pairs": 0})
         for name, answer in every.items()
@@ -289,6 +308,29 @@ def test_page_holds_no_name_of_an_image_or_a_person(tmp_path: Path, made: dict[s
     for text in (plain, faces):
         assert not [id for id in asked.images["id"] if id in text]
         assert not [name for name in asked.images["identity"].unique() if name in text]
+
+
+def test_a_page_without_faces_holds_no_picture_at_all(tmp_path: Path, made: dict[str, Any]) -> None:
+    """As `show_faces: false` asks: no thumbnail, not even in a style or a plot."""
+    page, text = write(tmp_path / "r", made, faces=None, shown="student")
+    assert "img" not in page.tags
+    assert "image" not in page.tags  # of SVG
+    assert not re.search(r"data:image|base64|url\((?!#hatch\))", text)
+    assert "Worst pairs" not in headings(text)
+    assert "no photograph and no name" in part(text, "Purpose and limits")
+
+
+def test_no_figure_looks_perfect_that_is_not(tmp_path: Path, made: dict[str, Any]) -> None:
+    answer = made["answers"]["teacher"]
+    near = {"auc": 0.99999, "accuracy": 0.99996, "eer": 0.00004}
+    answers = {"teacher": replace(answer, metrics=answer.metrics | near)}
+    given = {"answers": answers, "thresholds": made["thresholds"][:1]}
+    near_parity = replace(made["parity"][0], cosine=0.99998, threshold_shift=0.00001)
+    _, text = write(tmp_path / "r", made, **given, parity=[near_parity])
+    for shown in ("0.99999<", ">99.996 %<", ">0.004 %<"):
+        assert shown in part(text, "Verification")
+    for shown in (">0.99998<", ">0.00001<"):
+        assert shown in part(text, "Parity between forms")
 
 
 def test_faces_are_shown_only_when_they_are_given(tmp_path: Path, made: dict[str, Any]) -> None:

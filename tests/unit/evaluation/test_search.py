@@ -142,9 +142,11 @@ def test_refusals(make: Callable) -> None:
     for value in (np.nan, 0.0, np.inf):
         broken = probes.copy()
         broken[5] = value
-        with pytest.raises(EvaluationError, match=r"1 of 90 embeddings of the probes .* number 5"):
+        with pytest.raises(
+            EvaluationError, match=r"^1 of 90 embeddings .* first number 5 of the probes"
+        ):
             search(gallery, people, broken, shown)
-        with pytest.raises(EvaluationError, match="embeddings of the gallery"):
+        with pytest.raises(EvaluationError, match="of the gallery with"):
             search(np.full_like(gallery, value), people, probes, shown)
     with pytest.raises(ValueError, match="identities for embeddings"):
         search(gallery, people[1:], probes, shown)

@@ -10,6 +10,7 @@ from facewright.evaluation.slices import (
     MIXED,
     largest_ratio,
     slice_table,
+    sliceable,
     with_derived,
 )
 
@@ -71,14 +72,26 @@ def test_a_category_holds_pairs_of_which_both_images_have_it(made: tuple) -> Non
 
 
 @pytest.mark.parametrize(("column", "worse"), [("quality", min), ("turn", max)])
-def test_a_pair_is_in_the_bin_of_its_worse_image(made: tuple, column: str, worse: Callable) -> None:
+@pytest.mark.parametrize("text", [False, True])
+def test_a_pair_is_in_the_bin_of_its_worse_image(
+    made: tuple, column: str, worse: Callable, text: bool
+) -> None:
+    """Whether the numbers are numbers or, as a list brings them, text."""
     scores, images = made
-    table = slice_table(
-        scores, images=images, columns=[column], threshold=0.25, edges={column: [0.3, 0.6]}
-    )
     values = dict(zip(images["id"], images[column], strict=True))
-    assert table["value"].tolist()[1:4] == ["below 0.3", "0.3 to 0.6", "0.6 and more"]
-    for k, (low, high) in enumerate(((0, 0.3), (0.3, 0.6), (0.6, 2)), 1):
+    if text:
+        images = images.assign(
+            **{column: [None if np.isnan(v) else repr(float(v)) for v in images[column]]}
+        )
+    table = slice_table(scores, images=images, columns=[column], threshold=0.25, bins=3)
+    known = np.sort([value for value in values.values() if not np.isnan(value)])
+    inner = [known[k * len(known) // 3] for k in (1, 2)]
+    assert table["value"].tolist()[1:4] == [
+        f"below {inner[0]:g}",
+        f"{inner[0]:g} to {inner[1]:g}",
+        f"{inner[1]:g} and more",
+    ]
+    for k, (low, high) in enumerate(((-1, inner[0]), inner, (inner[1], 2)), 1):
 
         def inside(a: str, b: str, low: float = low, high: float = high) -> bool:
             known = not (np.isnan(values[a]) or np.isnan(values[b]))
@@ -87,6 +100,42 @@ def test_a_pair_is_in_the_bin_of_its_worse_image(made: tuple, column: str, worse
         assert_row(table.iloc[k], slow_rates(scores, inside, 0.25))
     unknown = [id for id, value in values.items() if np.isnan(value)]
     assert (MIXED in table["value"].tolist()) == bool(unknown)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["1", "2.5", None, ""], [1.0, 2.5, np.nan, np.nan]),
+        ([1, 2, 3, 4], [1, 2, 3, 4]),
+        (["1", "2", "x", None], ["1", "2", "x", None]),  # one word, and all are words
+        (["tone 1", "tone 2", "NA", "1"], ["tone 1", "tone 2", "NA", "1"]),
+        ([True, False, None, True], [True, False, None, True]),
+        ([1.0, np.inf, np.nan, -np.inf], [1.0, np.nan, np.nan, np.nan]),
+        (["1", "inf", "3", "4"], [1.0, np.nan, 3.0, 4.0]),
+    ],
+)
+def test_numbers_are_numbers_whatever_brought_them(given: list, kept: list) -> None:
+    images = pd.DataFrame({"id": list("abcd"), "x": pd.Series(given)})
+    found = sliceable(images, columns=["x"])["x"]
+    numbers = isinstance(kept[0], (int, float)) and not isinstance(kept[0], bool)
+    assert pd.api.types.is_numeric_dtype(found) == numbers
+    assert [None if pd.isna(v) else v for v in found] == [None if pd.isna(v) else v for v in kept]
+
+
+def test_columns_that_cannot_be_sliced_by_are_refused() -> None:
+    images = pd.DataFrame(
+        {"id": ["a", "b"], "identity": ["Ada", "Bo"], "person": "x", "site": "n", "quality": 1.0}
+    )
+    images["landmarks"] = [[1.0, 2.0], None]
+    for columns, said in (
+        (["sit"], "the photos have no column 'sit', they have site, quality, landmarks: correct"),
+        (["site", "quality", "site"], "names the column 'site' twice: name it once"),
+        (["landmarks"], "the column 'landmarks' holds lists, must hold one word or number"),
+        *(([name], f"'{name}' names people or photos") for name in ("id", "identity", "person")),
+    ):
+        with pytest.raises(EvaluationError, match=f"^evaluate.slices:? {said}") as caught:
+            sliceable(images, columns=columns)
+        assert "\n" not in str(caught.value)
 
 
 def test_every_pair_is_in_one_row_of_each_column(made: tuple) -> None:
@@ -105,7 +154,7 @@ def test_every_pair_is_in_one_row_of_each_column(made: tuple) -> None:
 def test_bins_hold_as_many_images_each() -> None:
     ids = [f"i{k}" for k in range(40)]
     images = pd.DataFrame({"id": [*ids, "elsewhere"], "quality": [*range(40), 1e9]})
-    pairs = pd.DataFrame({"a": ids, "b": ids, "fold": 0, "label": [0, 1] * 20})
+    pairs = pd.DataFrame({"a": ids, "b": ids, "fold": 0, "label": [0, 1] * 20})  # one image a pair
     scores = pairs.assign(similarity=0.5, status="ok")
     table = slice_table(scores, images=images, columns=["quality"], threshold=0.5, bins=4)
     assert (table["genuine"] + table["compared"]).tolist()[1:] == [10] * 4
@@ -147,6 +196,42 @@ def test_a_slice_without_errors_gives_a_ratio_that_is_at_least() -> None:
     assert ratio is not None
     assert ratio.at_least
     assert ratio.ratio == pytest.approx(0.1 / wilson(0.0, 500)[1])
+
+
+def slow_ratio(table: pd.DataFrame) -> tuple[float, str, str] | None:
+    """Over all couples of slices that have a say, the largest ratio that the pairs can show."""
+    slices = table[(table["column"] != "all") & (table["value"] != MIXED)]
+    heard = [r for r in slices.itertuples() if table["fnmr"][0] * r.genuine >= 10 * (1 - 1e-9)]
+    if len(heard) < 2:
+        return None
+    top = max(heard, key=lambda r: r.fnmr)
+    rest = [r for r in heard if r is not top]
+    bottoms = [(r.fnmr if r.false_non_matches else r.fnmr_high, r.value) for r in rest]
+    bottom, name = min(bottoms)
+    return max(1.0, top.fnmr / bottom), top.value, name
+
+
+def test_a_slice_of_few_pairs_without_errors_does_not_hide_a_better_one() -> None:
+    """`few` has no error in 100 pairs: up to 3.7 %. `many` has 1 in 1,000, and is lower."""
+    table = rates(("few", 0, 100), ("many", 1, 1000), ("bad", 250, 500))
+    ratio = largest_ratio(table, "fnmr")["site"]
+    assert ratio is not None
+    assert (ratio.highest, ratio.lowest, ratio.at_least) == ("bad", "many", False)
+    assert ratio.ratio == pytest.approx(500)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_largest_ratio_is_that_of_looking_at_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pairs = rng.integers(20, 2000, 5)
+    errors = rng.binomial(pairs, rng.choice([0.0, 0.002, 0.05, 0.3], 5))
+    table = rates(*zip("vwxyz", errors.tolist(), pairs.tolist(), strict=True))
+    expected, found = slow_ratio(table), largest_ratio(table, "fnmr")["site"]
+    assert (found is None) == (expected is None)
+    if found and expected:
+        assert (found.ratio, found.highest) == (pytest.approx(expected[0]), expected[1])
+        assert found.lowest == expected[2]
+        assert found.at_least == (errors["vwxyz".index(found.lowest)] == 0)
 
 
 def test_a_recognizer_that_fails_one_group_is_found_out(made: tuple) -> None:
@@ -194,13 +279,12 @@ def test_refusals(made: tuple) -> None:
         with pytest.raises(EvaluationError, match=match):
             slice_table(scores, **settings)
 
-    refused("no column 'age'; they have id, identity, site", columns=["age"])
+    refused("no column 'age', they have site, quality", columns=["age"])
     refused("the threshold is nan", threshold=np.nan)
     refused("is not among the images", images=images[images["id"] != scores["b"].iloc[7]])
     refused("is there twice", images=pd.concat([images, images.iloc[:1]]))
     refused("column 'site' has 0 different values", images=images.assign(site=None))
     refused("no number for any image", images=images.assign(site=np.nan))
-    refused("edges of column 'quality' must rise", columns=["quality"], edges={"quality": [2, 1]})
     with pytest.raises(EvaluationError, match="pairs are genuine: add impostor pairs"):
         slice_table(scores[scores["label"] == 1], images=images, columns=[], threshold=0.2)
     with pytest.raises(ValueError, match="must be fmr or fnmr"):

@@ -12,10 +12,12 @@ from facewright.evaluation.thresholds import (
     Cohort,
     Target,
     Thresholds,
+    backend_of,
     read_thresholds,
     targets_of,
     threshold_for,
     thresholds_for,
+    thresholds_of,
     write_thresholds,
 )
 from facewright.files import values_digest
@@ -53,6 +55,35 @@ def test_what_is_written_is_read(path: Path, make_scores: Callable) -> None:
     assert read_thresholds(path) == tuple(both)
     write_thresholds(path, [TEACHER, STUDENT])
     assert path.read_bytes() == before
+
+
+def test_whether_embeddings_were_averaged_with_mirror_images_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.json"
+    for flip in (True, False, None):
+        write_thresholds(path, [replace(TEACHER, flip=flip)])
+        assert json.loads(path.read_text())["recognizers"][0]["flip"] is flip
+        assert read_thresholds(path)[0].flip is flip
+        metrics = {"impostor": 3000, "failures_impostor": 0}
+        made = thresholds_of(
+            metrics,
+            recognizer="x",
+            weights_sha256="0" * 64,
+            backend="torch",
+            dataset="lfw",
+            pairs_digest="1" * 64,
+            flip=flip,
+        )
+        assert made.flip is flip
+
+
+def test_what_ran_a_recognizer_is_named() -> None:
+    engine = {"builder": "tensorrt", "builder_version": "10.3", "target": "sm86"}
+    assert backend_of("engine", runtime="openvino", engine=engine) == "tensorrt sm86"
+    assert backend_of("engine", runtime="x", engine=engine | {"builder": "tensorrt-rtx"}) == (
+        "tensorrt-rtx sm86"
+    )
+    assert backend_of("onnx", runtime="openvino", engine={}) == "openvino"
+    assert backend_of("torch", runtime="openvino", engine={}) == "torch"
 
 
 def test_a_threshold_belongs_to_one_recognizer_and_target(path: Path) -> None:
