@@ -117,10 +117,10 @@ def import_dataset(
                 "consent": consent or opened.consent,
                 "collected": collected or "",
             }
-            tables = opened.pairs, None
+            chosen, table = opened.pairs, None
             if opened.templates:
-                tables = opened.templates.tables(digests)
-            writer.finish(card, pairs=tables[0], templates=tables[1])
+                chosen, table = opened.templates.tables(digests)
+            writer.finish(card, pairs=chosen, templates=table)
     return Dataset(root=output, card=DatasetCard(**card))
 
 

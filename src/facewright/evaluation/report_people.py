@@ -7,6 +7,7 @@ import pandas as pd
 
 from facewright.evaluation import markup as html
 from facewright.evaluation.assess import WITHOUT, Answers
+from facewright.evaluation.limits import words_of
 from facewright.evaluation.plots import BANDS, cmc_plot
 from facewright.evaluation.report_rates import rows_of
 from facewright.evaluation.slice_plots import MOST_SLICES, most_pairs, slice_plot
@@ -68,7 +69,8 @@ def identification(answers: Mapping[str, Answers]) -> str:
     bound = float(first["fpir_bound"])
     content.append(
         html.fine(
-            f"{first['gallery_people']:,.0f} people are enrolled with one photo each; "
+            f"{first['gallery_people']:,.0f} people are enrolled with one "
+            f"{words_of(first).one} each; "
             f"{first['probes_mated']:,.0f} searches are for them and "
             f"{first['probes_unenrolled']:,.0f} for people who are not enrolled. Rank 1: the "
             "person comes first. FNIR at an FPIR: of the searches for enrolled people, the share "
@@ -114,6 +116,7 @@ def slices(answers: Mapping[str, Answers]) -> str:
     if not tables:
         return ""
     first = next(iter(tables.values()))
+    words = words_of(next(iter(answers.values())).metrics)
     columns = [str(name) for name in first["column"].unique() if name != ALL]
     content = [
         html.paragraph(
@@ -137,10 +140,10 @@ def slices(answers: Mapping[str, Answers]) -> str:
     content.append(
         html.fine(
             "Bars are Wilson's 95 % intervals, pairs taken as independent; › marks one that goes "
-            "on. A pair belongs to a number by its worse photo, and to a category if both photos "
-            "are of it; all others are mixed or unknown. Slices in which fewer than ten errors are "
-            "expected have no say in a ratio, and the largest of several ratios is above 1 by "
-            "chance too: look at the intervals."
+            f"on. A pair belongs to a number by its worse {words.one}, and to a category if both "
+            f"{words.several} are of it; all others are mixed or unknown. Slices in which fewer "
+            "than ten errors are expected have no say in a ratio, and the largest of several "
+            "ratios is above 1 by chance too: look at the intervals."
         )
     )
     return html.section("Slices", *content)

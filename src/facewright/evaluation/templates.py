@@ -16,6 +16,7 @@ import pandas as pd
 
 from facewright.errors import EvaluationError
 from facewright.evaluation.faces import Faces
+from facewright.evaluation.limits import IMAGES, TEMPLATES
 from facewright.evaluation.pairs import OK, Ints
 from facewright.evaluation.slices import with_derived
 
@@ -43,6 +44,23 @@ class Subjects:
         if self.templates is None:
             return self.images
         return template_table(self.images, self.templates)
+
+    @property
+    def kind(self) -> str:
+        """`images` or `templates`."""
+        return IMAGES if self.templates is None else TEMPLATES
+
+    def counts(self) -> dict[str, float]:
+        """Of templates how many there are, and their photos; nothing of images."""
+        if self.templates is None:
+            return {}
+        photos = self.templates.groupby("template").size()
+        return {
+            TEMPLATES: len(photos),
+            "template_photos_least": int(photos.min()),
+            "template_photos_most": int(photos.max()),
+            "template_photos_mean": float(photos.mean()),
+        }
 
     def embeddings(
         self, ids: Sequence[str], embeddings: npt.NDArray[np.float32]

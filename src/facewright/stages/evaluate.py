@@ -65,6 +65,7 @@ def run(
         alone = load_recognizer(source, runtime=params.runtime, threads=1)
         took = latency(alone, crops.batch([0])[0], calls=params.latency_calls, flip=params.flip)
         answer.metrics.update({"latency_ms": took, "megabytes": recognizer.model_bytes / 1e6})
+        answer.metrics.update(subjects.counts())
         if (other := REFERENCE.get(name, STUDENT)) in answers:
             both = embedded[name], embedded[other]
             parity.append(compare_forms((name, other), answer, answers[other], embeddings=both))
@@ -76,6 +77,7 @@ def run(
             backend=recognizer.card.format.replace("onnx", params.runtime),
             dataset=card.name,
             pairs_digest=digest,
+            subjects=subjects.kind,
             calibration=answer.calibration,
         )
         thresholds.append(found)
@@ -83,6 +85,7 @@ def run(
 
     facts = {
         "pairs_digest": digest,
+        "subjects": subjects.kind,
         "weights": {one.recognizer: one.weights_sha256 for one in thresholds},
         "rows": [{"recognizer": name, **answer.metrics} for name, answer in answers.items()],
         "flip": params.flip,

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,16 @@ def given() -> dict[str, Any]:
         "decision": DECISION,
         "lineage": {"git_commit": "c0ffee", "data_md5": "beef"},
     }
+
+
+def test_thresholds_of_templates_say_so(given: dict[str, Any]) -> None:
+    cohorts = [replace(one.cohort, subjects="templates") for one in given["thresholds"]]
+    changed = [
+        replace(one, cohort=cohort)
+        for one, cohort in zip(given["thresholds"], cohorts, strict=True)
+    ]
+    assert "impostor pairs of templates" in model_card(**given | {"thresholds": changed})
+    assert "impostor pairs of" not in model_card(**given)
 
 
 def sections(card: str) -> dict[str, str]:
