@@ -14,6 +14,7 @@ from facewright.evaluation.identification import (
     identification_metrics,
     search_split,
     split_gallery,
+    without_shared,
 )
 from facewright.evaluation.metrics import verification_metrics
 from facewright.evaluation.pairs import score_pairs
@@ -39,6 +40,7 @@ class Questions:
     unenrolled_share: float
     gallery_sizes: Sequence[int]
     fpir_targets: Sequence[float]
+    photos: pd.DataFrame | None = None  # id, photo: which photos each template has, if of these
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def assess(
 
     - the same with `_without_overlap`, over the pairs whose people were not in training, and
       `overlap_pairs`, how many others there are (0, and no such figures, where there are none);
-    - what `identification_metrics` gives over the whole gallery, `people` as `gallery_people`;
+    - what `identification_metrics` gives over the whole gallery, `people` as `gallery_people`, and
+      of templates `probes_shared`: mated probes left out (see `without_shared`);
     - `fnmr_ratio_COLUMN` and `fmr_ratio_COLUMN`, the largest between slices at the threshold of the
       finest FMR target (`slices`), else at `threshold_accuracy`;
     - `calibration_error`, over folds (`reliability`).
@@ -94,11 +97,16 @@ def assess(
         rest = verified(scores[~known])
         metrics |= {f"{key}{WITHOUT}": value for key, value in rest.items()}
 
-    sizes = curve = pd.DataFrame()
+    sizes = curve = split = pd.DataFrame({"role": []})
     if _enrollable(identities, questions.unenrolled_share):
         split = split_gallery(
             identities, unenrolled_share=questions.unenrolled_share, seed=questions.seed
         )
+        if questions.photos is not None:
+            whole = len(split)
+            split = without_shared(split, photos=questions.photos)
+            metrics["probes_shared"] = whole - len(split)
+    if (split["role"] == "mated").any():
         people = int((split["role"] == "gallery").sum())
         smaller = [size for size in questions.gallery_sizes if size < people]
         found = search_split(

@@ -78,9 +78,19 @@ def identification(answers: Mapping[str, Answers]) -> str:
             "searches brings up anybody. Faces not found count as misses. Intervals are Wilson's, "
             "searches taken as independent. At a threshold that none of the other searches "
             f"reaches, FPIR ≤ {upward(bound)} at 95 %. Larger galleries have more errors."
+            + _left_out(first)
         )
     )
     return html.section("Identification", *content)
+
+
+def _left_out(row: Mapping[str, Any]) -> str:
+    if not row.get("probes_shared"):
+        return ""
+    return (
+        f" {row['probes_shared']:,.0f} templates that share a photo with the one that is enrolled "
+        "of their person were not searched for."
+    )
 
 
 def _search_columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:

@@ -43,6 +43,7 @@ def run(
     questions = Questions(
         pairs=verify.pairs,
         images=subjects.table,
+        photos=subjects.photos,
         trained=frozenset(ids[people.isin(known)]),
         seed=SEED,
         **params.model_dump(exclude=OWN),
@@ -83,6 +84,8 @@ def run(
         thresholds.append(found)
         say(f"evaluate {name}: accuracy {answer.metrics.get('accuracy', float('nan')):.4f}")
 
+    if shared := answers[STUDENT].metrics.get("probes_shared"):
+        say(f"evaluate: {shared:,} probes share a photo with their person's entry; left out")
     facts = {
         "pairs_digest": digest,
         "subjects": subjects.kind,
