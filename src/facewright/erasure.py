@@ -106,7 +106,7 @@ def erase(
         root = data.parent  # where stages work, unless `data` is a link into a DVC project
         if project and project.root != root.resolve():
             root = project.root
-        told_apart = _search_outputs(root / ARTIFACTS, project, theirs, traces)
+        told_apart = _search_outputs(root / ARTIFACTS, project, theirs, traces, bool(found))
         objects = removable(project, traces, also=old.get("objects", ())) if project else set()
         if not (found or objects or old or traces.stages or told_apart):
             raise DatasetError(_nobody(identity, data, datasets))
@@ -164,13 +164,13 @@ def _sizes(project: Project | None, objects: set[str]) -> dict[str, dict[str, in
 
 
 def _search_outputs(
-    artifacts: Path, project: Project | None, person: Person, traces: Traces
+    artifacts: Path, project: Project | None, person: Person, traces: Traces, in_data: bool
 ) -> dict[Path, str]:
-    """Add to `traces` the stage outputs that are seen to hold the person.
+    """Add to `traces` the stage outputs that are seen to hold the person; see `find_outputs`.
 
     Returns a line for each other folder in `artifacts` that does.
     """
-    held, crops = find_outputs(artifacts, person)
+    held, crops = find_outputs(artifacts, person, in_data=in_data)
     traces.crops |= crops
     locked = project.stages().values() if project else ()
     outs = {path: oid for run in locked for path, oid in run.outs.items()}

@@ -375,6 +375,28 @@ def test_a_row_of_a_table_is_found(tmp_path: Path, row: dict[str, str], categori
     assert find_outputs(tmp_path, other)[0] == set()
 
 
+def test_comparisons_of_templates_go_with_the_crops(tmp_path: Path) -> None:
+    """Scores name templates, and the report shows a face without a name."""
+    rows = [("000001/1", "17", "v"), ("000001/2", "18", "v"), ("000002/3", "19", "v")]
+    photos = {f"{id}.jpg": picture(id) for id, _, _ in rows}
+    pairs = [(0, 1, "17", "18"), (0, 0, "17", "19")]
+    crops = dataset(tmp_path / "align" / "verify", photos, pairs=pairs, templates=rows)
+    for stage in ("evaluate", ".evaluate.partial", "gate", "mine"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "report.html").write_text('<img src="data:image/jpeg;base64,AA==">')
+        table = pd.DataFrame({"a": ["17"], "b": ["18"], "person_a": [1], "person_b": [1]})
+        table.to_parquet(tmp_path / stage / "scores.parquet")
+    theirs = crops.manifest.loc[crops.manifest["identity"] == "000002", "sha256"]
+    person = Person(names=frozenset(), photos=frozenset(theirs))
+    made = {tmp_path / "evaluate", tmp_path / ".evaluate.partial"}
+    assert find_outputs(tmp_path, person)[0] == {tmp_path / "align"} | made
+    other = Person(names=frozenset(), photos=frozenset({"0" * 64}))
+    assert find_outputs(tmp_path, other, in_data=True)[0] == set()
+    shutil.rmtree(tmp_path / "align")
+    assert find_outputs(tmp_path, person, in_data=True)[0] == made
+    assert find_outputs(tmp_path, person)[0] == set()
+
+
 def test_what_was_made_from_their_crops_goes_and_is_asked_for(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from facewright.datasets.form import MANIFEST, MANIFEST_COLUMNS, Dataset, all_datasets
 from facewright.datasets.images import image_format
-from facewright.datasets.pairs import template_faults
+from facewright.datasets.pairs import pair_faults, template_faults
 from facewright.datasets.shards import Member, members, suffix_of
 from facewright.datasets.tars import SHARD, end_of_tar, member_header, shard_path
 from facewright.errors import DatasetError
@@ -123,9 +123,9 @@ def verify_datasets(folder: Path) -> list[str]:
     """Compare every byte of a dataset, or of all datasets below `folder`, with the manifests.
 
     Each image must lie where its row says, under its own name, with its digest; there must be no
-    other bytes in the shards, no other files beside them, no id twice, no pair that names an
-    unknown image or template, and no wrong template. Returns what is wrong, a line each: none if
-    nothing is.
+    other bytes in the shards, no other files beside them, no id twice, no senseless pair or one
+    that names an unknown image or template, and no wrong template. Returns what is wrong, a line
+    each: none if nothing is.
 
     Raises:
         DatasetError: there is no dataset, or a card or manifest cannot be read.
@@ -187,7 +187,7 @@ def _table_faults(dataset: Dataset) -> list[str]:
     for side in ("a", "b"):
         missing = sorted(set(dataset.pairs[side].unique()) - set(known))
         faults += [f"{root}: a pair names {id!r}, which is no {what}" for id in missing]
-    return faults
+    return faults + [f"{root}: {fault}" for fault in pair_faults(dataset.pairs)]
 
 
 def _twice(ids: "pd.Series[str]") -> list[str]:

@@ -64,8 +64,8 @@ def import_dataset(
 
     Raises:
         DatasetError: see the readers; also no image, two images of one name, pairs that name a
-            missing image or contradict the folders, an image of a template that is not there, a
-            template of two identities, or an output that is something else.
+            missing image, are there twice or contradict the folders, an image of a template that
+            is not there, a template of two identities, or an output that is something else.
     """
     if templates and not pairs:
         raise DatasetError(f"{templates} has no pairs: give the pairs of its templates, --pairs")
@@ -100,7 +100,8 @@ def import_dataset(
             named: set[str] = set()
             if opened.pairs is not None and (people or images):
                 named |= {*opened.pairs["a"], *opened.pairs["b"]}
-            listed = _write(opened, writer, missing=named)
+            digests: dict[str, str] = {}
+            listed = _write(opened, writer, missing=named, digests=digests)
             if named:
                 raise DatasetError(
                     f"{pairs or opened.name}: the pairs name {len(named)} images that are not "
@@ -116,13 +117,17 @@ def import_dataset(
                 "consent": consent or opened.consent,
                 "collected": collected or "",
             }
-            table = opened.templates.table() if opened.templates else None
-            writer.finish(card, pairs=opened.pairs, templates=table)
+            chosen, table = opened.pairs, None
+            if opened.templates:
+                chosen, table = opened.templates.tables(digests)
+            writer.finish(card, pairs=chosen, templates=table)
     return Dataset(root=output, card=DatasetCard(**card))
 
 
-def _write(source: Source, writer: DatasetWriter, *, missing: set[str]) -> str:
-    """Add every photo, and take its id out of `missing`.
+def _write(
+    source: Source, writer: DatasetWriter, *, missing: set[str], digests: dict[str, str]
+) -> str:
+    """Add every photo, take its id out of `missing`, and put its digest into those of templates.
 
     Returns sha256 over the names and digests of what was added, in order.
     """
@@ -140,6 +145,8 @@ def _write(source: Source, writer: DatasetWriter, *, missing: set[str]) -> str:
             },
         )  # fmt: skip
         missing.discard(photo.id)
+        if source.templates:
+            digests[photo.id] = digest
         total.update(f"{photo.entry.origin}\0{digest}\n".encode())
     source.placing.finish()
     return total.hexdigest()

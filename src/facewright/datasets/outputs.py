@@ -20,6 +20,7 @@ from facewright.files import PACKAGE, file_digest
 
 DIGESTS = ("sha256", "photo_sha256")  # columns
 BETWEEN_TAGS = re.compile(r">([^<>]+)<")
+CROPS, COMPARED = "align", "evaluate"  # stages
 TEXTS = (".csv", ".html", ".json", ".tsv", ".txt", ".yaml", ".yml")
 
 
@@ -36,12 +37,18 @@ def unreadable_tables(artifacts: Path) -> list[Path]:
     return found
 
 
-def find_outputs(artifacts: Path, person: Person) -> tuple[set[Path], set[str]]:
+def find_outputs(
+    artifacts: Path, person: Person, *, in_data: bool = False
+) -> tuple[set[Path], set[str]]:
     """The folders in `artifacts` that hold the person, and sha256 of the crops' manifests there.
 
     A folder holds them if a row of a table has one of their photos, if a table or text names them,
     or if a card says that it was made from crops which lie in such a folder. Names are compared
     with whole cells, lines, and parts of paths: whose name is a word as well is in no prose.
+
+    What `evaluate` left goes with the crops of `align`, or, where none are left, with `in_data`,
+    which says that the person is in `data/`: pairs of templates name nobody, and a picture of
+    somebody in its report has no name either.
     """
     held: set[Path] = set()
     crops: set[str] = set()
@@ -51,6 +58,9 @@ def find_outputs(artifacts: Path, person: Person) -> tuple[set[Path], set[str]]:
         held |= set(new)
         crops |= {file_digest(file) for folder in new for file in folder.rglob(MANIFEST)}
         new = [folder for folder in folders if folder not in held and _names_one(folder, crops)]
+    aligned = {folder for folder in folders if stage_of(folder) == CROPS}
+    if aligned & held or (in_data and not aligned):
+        held |= {folder for folder in folders if stage_of(folder) == COMPARED}
     return held, crops
 
 

@@ -20,7 +20,9 @@ FOLDS = 10  # of a protocol that states none
 def check_pairs(
     pairs: pd.DataFrame, *, images: pd.DataFrame, templates: pd.DataFrame | None = None, where: str
 ) -> None:
-    """Refuse an empty list, pairs of a thing with itself or of one not there, wrong templates.
+    """Refuse no pairs, pairs of what is not there, senseless ones, and wrong templates.
+
+    Of pairs see `pair_faults`.
 
     Args:
         images: the manifest's columns id and identity.
@@ -32,13 +34,6 @@ def check_pairs(
         raise DatasetError(
             f"{where}: {faults[0]} ({len(faults)} faults): correct the list of templates"
         )
-    same = (pairs["a"] == pairs["b"]).to_numpy()
-    if same.any():
-        first = int(same.argmax())
-        raise DatasetError(
-            f"{where}: pair {first + 1} is of {pairs['a'].iloc[first]!r} with itself "
-            f"({int(same.sum())} such pairs): take it out of the pairs file"
-        )
     what = "images" if templates is None else "templates"
     known = (images["id"] if templates is None else templates["template"]).unique()
     for side in ("a", "b"):
@@ -48,6 +43,28 @@ def check_pairs(
                 f"{where}: the pairs name {len(missing)} {what} that are not there, "
                 f"first {missing.iloc[0]!r}: check the pairs file against the {what}"
             )
+    if faults := pair_faults(pairs):
+        raise DatasetError(f"{where}: {faults[0]}: correct the pairs file")
+
+
+def pair_faults(pairs: pd.DataFrame) -> list[str]:
+    """What is senseless in a list of pairs, a line each: something with itself, a pair twice."""
+    codes, names = pd.factorize(pd.concat([pairs["a"], pairs["b"]], ignore_index=True))
+    first, second = codes.reshape(2, -1).astype(np.int64)
+    faults = []
+    itself = np.flatnonzero(first == second)
+    if len(itself):
+        name = names[first[itself[0]]]
+        faults.append(f"{name!r} is paired with itself ({len(itself)} such pairs)")
+    key = np.minimum(first, second) * len(names) + np.maximum(first, second)
+    again = np.flatnonzero(pd.Series(key).duplicated())
+    if len(again):
+        a, b = names[first[again[0]]], names[second[again[0]]]
+        faults.append(
+            f"the pair {a!r}, {b!r} is there twice, in this order or the other ({len(again)} "
+            "repeated pairs)"
+        )
+    return faults
 
 
 def template_faults(templates: pd.DataFrame, *, images: pd.DataFrame) -> list[str]:

@@ -1,5 +1,6 @@
 """Templates while a set is imported: which photo a list means, and whose it is if nobody says."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facewright.datasets.components import components
-from facewright.datasets.pairs import check_labels
+from facewright.datasets.pairs import check_labels, pair_faults
 from facewright.datasets.readers.annotations import PhotoNames
-from facewright.datasets.readers.templates import read_template_pairs, read_templates
+from facewright.datasets.readers.templates import read_template_pairs, read_templates, with_folds
 from facewright.errors import DatasetError
 from facewright.progress import say
 
@@ -25,15 +26,18 @@ class Templates:
     A photo is named as in any list (see `placing.names_of`), or by its bare name. Where the source
     says of no photo whose it is (see `placing.Layout`), identities are what images that are in
     several templates, and genuine pairs, connect, numbered in the order in which they appear in
-    the list. Impostor pairs of one such identity contradict genuine ones; they stay as they are
-    labelled, and their number is said aloud.
+    the list.
+
+    Pairs that measure nothing are set aside, and counted aloud: two templates of the very same
+    photos, and impostor pairs of one such identity, which contradict genuine ones.
     """
 
     def __init__(self, path: Path, *, pairs: Path) -> None:
         """Read both lists.
 
         Raises:
-            DatasetError: see `readers.templates`; also a pair of a template that is not listed.
+            DatasetError: see `readers.templates`; also a pair of a template that is not listed, or
+                a senseless one (see `pairs.pair_faults`).
         """
         self._path, self._pairs_path = path, pairs
         rows = read_templates(path)
@@ -45,6 +49,8 @@ class Templates:
         self._numbered = False
         self.photos = PhotoNames(self._names)
         self.pairs = read_template_pairs(pairs)
+        if faults := pair_faults(self.pairs):  # before any photo is read
+            raise DatasetError(f"{pairs}: {faults[0]}: remove what is too much")
         self._sides = [self._of(self.pairs[side]) for side in ("a", "b")]
 
     def _of(self, side: "pd.Series[str]") -> Ints:
@@ -80,14 +86,6 @@ class Templates:
         joined = components(np.concatenate([held, same]), count=images + len(self._templates))
         # The least node of each is an image: every template has one, and they come first.
         _, people = np.unique(joined[:images], return_inverse=True)
-        of_template = np.empty(len(self._templates), np.int64)
-        of_template[self._template] = people[self._image]
-        inside = int((of_template[a] == of_template[b])[~genuine].sum())
-        if inside:
-            say(
-                f"{self._pairs_path}: {inside} impostor pairs are of one identity by the genuine "
-                "pairs and shared images; kept so"
-            )
         return people.astype(np.int64)
 
     def found(self, at: int, id: str) -> None:
@@ -103,8 +101,11 @@ class Templates:
             )
         self._ids[at] = id
 
-    def table(self) -> pd.DataFrame:
-        """Columns id, template, media, once all photos were gone through.
+    def tables(self, digests: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The pairs that stay, and columns id, template, media, once all photos were gone through.
+
+        Args:
+            digests: sha256 of each photo by its id.
 
         Raises:
             DatasetError: a photo was not found, or the folders of identities contradict a label.
@@ -122,4 +123,32 @@ class Templates:
             people = (id.rpartition("/")[0] for id in first["id"])
             of = dict(zip(first["template"], people, strict=True))
             check_labels(self.pairs, of.__getitem__, where=str(self._pairs_path))
-        return table
+        return self._sensible_pairs(digests), table
+
+    def _sensible_pairs(self, digests: Mapping[str, str]) -> pd.DataFrame:
+        a, b = self._sides
+        photos = self._photo_sets(digests)
+        same = photos[a] == photos[b]
+        inside = np.zeros(len(a), dtype=bool)
+        if self._numbered:
+            person = np.empty(len(self._templates), np.int64)
+            person[self._template] = self._people[self._image]
+            inside = (person[a] == person[b]) & (self.pairs["label"] == 0).to_numpy() & ~same
+        for gone, why in (
+            (same, "pairs are of two templates of the very same images"),
+            (inside, "impostor pairs are of one identity by the genuine pairs and shared images"),
+        ):
+            if count := int(gone.sum()):
+                say(f"{self._pairs_path}: {count} of {len(a)} {why}; set aside")
+        return with_folds(self.pairs[~(same | inside)]) if (same | inside).any() else self.pairs
+
+    def _photo_sets(self, digests: Mapping[str, str]) -> Ints:
+        """A number per template, the same for two that have the same photos, whatever their names.
+
+        How photos are told apart into media does not count.
+        """
+        photo, _ = pd.factorize(np.array([digests[id] for id in self._ids], dtype=object))
+        held = np.unique(np.stack([self._template, photo[self._image]], axis=1), axis=0)
+        parts = np.split(held[:, 1], np.flatnonzero(np.diff(held[:, 0])) + 1)
+        numbers: dict[bytes, int] = {}
+        return np.array([numbers.setdefault(part.tobytes(), len(numbers)) for part in parts])

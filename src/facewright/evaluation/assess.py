@@ -16,6 +16,7 @@ from facewright.evaluation.identification import (
     identification_metrics,
     search_split,
     split_gallery,
+    without_shared,
 )
 from facewright.evaluation.metrics import verification_metrics
 from facewright.evaluation.pairs import image_codes, score_pairs, with_categories
@@ -44,6 +45,7 @@ class Questions:
     unenrolled_share: float
     gallery_sizes: Sequence[int]
     fpir_targets: Sequence[float]
+    photos: pd.DataFrame | None = None  # id, photo: which photos each template has, if of these
 
     def __post_init__(self) -> None:
         """Once for all recognizers, and before the first one is asked.
@@ -79,7 +81,8 @@ def assess(
 
     - the same with `_without_overlap`, over the pairs whose people were not in training, and
       `overlap_pairs`, how many others there are (0, and no such figures, where there are none);
-    - what `identification_metrics` gives over the whole gallery, `people` as `gallery_people`;
+    - what `identification_metrics` gives over the whole gallery, `people` as `gallery_people`, and
+      of templates `probes_shared`: mated probes left out (see `without_shared`);
     - `fnmr_ratio_COLUMN` and `fmr_ratio_COLUMN`, the largest between slices at the threshold of the
       finest FMR target (`slices`), else at `threshold_accuracy`;
     - `calibration_error`, over folds (`reliability`).
@@ -120,6 +123,10 @@ def assess(
         split = split_gallery(
             identities, unenrolled_share=questions.unenrolled_share, seed=questions.seed
         )
+        if questions.photos is not None:
+            whole = len(split)
+            split = without_shared(split, photos=questions.photos)
+            metrics["probes_shared"] = whole - len(split)
         people = int((split["role"] == "gallery").sum())
         smaller = [size for size in questions.gallery_sizes if size < people]
         found = search_split(

@@ -14,11 +14,14 @@ import pandas as pd
 from facewright.errors import EvaluationError
 from facewright.evaluation.assess import WITHOUT
 from facewright.evaluation.limits import (
+    IMAGES,
     INTENDED,
     NOT_INTENDED,
+    TEMPLATES,
     composition,
     limits,
     told_not_measured,
+    words_of,
 )
 from facewright.evaluation.record import read_facts, read_slices
 from facewright.evaluation.slice_plots import most_pairs
@@ -142,7 +145,7 @@ def model_card(
         _dataset("Training data", training, _overlap(row)),
         _slices(part, columns),
         _ethics(),
-        _caveats(row, [*limits(data), *told_not_measured(not_measured or {})]),
+        _caveats(row, [*limits(data, row), *told_not_measured(not_measured or {})]),
         _thresholds(thresholds),
         _decision(decision) if decision else "",
         _lineage(recognizers, lineage or {}),
@@ -193,7 +196,7 @@ def _metrics(serve: str, rows: Sequence[Row]) -> str:
     row = next(row for row in rows if row["recognizer"] == serve)
     text = (
         "FMR is the share of compared impostor pairs that are accepted, FNMR the share of all "
-        "genuine pairs that are not; a face that was not found counts as a non-match. Brackets "
+        f"genuine pairs that are not; {words_of(row).lost_one} counts as a non-match. Brackets "
         f"hold 95 % intervals from a bootstrap over identities. {bound_text(row)}."
     )
     parts = ["## Metrics", text, _table(["Recognizer", *keys.values()], lines)]
@@ -216,7 +219,8 @@ def _searches(row: Row) -> list[str]:
         for key in keys
     }
     figures = ", ".join(f"{told[key]} {joined(estimate(row, key))}" for key in keys)
-    return [f"Searches among {row['gallery_people']:,.0f} people: {figures}."]
+    of = f", one template of each: {figures}" if TEMPLATES in row else f": {figures}"
+    return [f"Searches among {row['gallery_people']:,.0f} people{of}."]
 
 
 def _probability(row: Row) -> list[str]:
@@ -308,7 +312,8 @@ def _thresholds(thresholds: Sequence[Thresholds]) -> str:
     for one in thresholds:
         for target in one.targets:
             value = threshold_with_interval(target.threshold, target.low, target.high)
-            cohort = f"{one.cohort.dataset}, {one.cohort.impostors:,} impostor pairs"
+            of = "" if one.cohort.subjects == IMAGES else f" of {one.cohort.subjects}"
+            cohort = f"{one.cohort.dataset}, {one.cohort.impostors:,} impostor pairs{of}"
             cells = [share(f"{target.fmr:g}"), joined(value), f"{percent(target.fnmr)} %"]
             lines.append(
                 [_text(one.recognizer), *cells, _text(one.backend), _text(cohort), one.date]

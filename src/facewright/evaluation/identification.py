@@ -69,6 +69,21 @@ def split_gallery(
     return split.assign(role=role)
 
 
+def without_shared(split: pd.DataFrame, *, photos: pd.DataFrame) -> pd.DataFrame:
+    """A split of templates without the mated probes that hold a photo of their person's entry.
+
+    Those would find that very photo. (Lists for pairs share photos between templates.)
+
+    Args:
+        split: as `split_gallery` gives it.
+        photos: columns id (of a template) and photo.
+    """
+    held = photos.merge(split, on="id")[["id", "identity", "role", "photo"]]
+    enrolled = held.loc[held["role"] == GALLERY, ["identity", "photo"]].drop_duplicates()
+    shared = held[held["role"] == MATED].merge(enrolled, on=["identity", "photo"])["id"]
+    return split[~split["id"].isin(shared)].reset_index(drop=True)
+
+
 def search_split(
     split: pd.DataFrame,
     *,

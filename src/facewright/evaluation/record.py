@@ -4,6 +4,7 @@ scores.parquet       a row per pair and recognizer: fold, label, a, b (digests o
                      similarity, status, recognizer, and person_a, person_b (numbers)
 roc.csv slices.csv identification.csv cmc.csv reliability.csv
                      tables of `evaluation`, with a column `recognizer`
+metrics.json         all figures, `RECOGNIZER.FIGURE`
 thresholds.json      see `thresholds`
 evaluation.json      the set, the digests of pairs, scores and weights, all figures, and what was
                      not measured
@@ -28,6 +29,7 @@ from facewright.files import file_digest, write_json
 
 SCORES = "scores.parquet"
 FACTS = "evaluation.json"
+METRICS = "metrics.json"  # the figures, flat, as other stages write theirs
 NEEDED = (  # what others read of the facts
     *("pairs_digest", "scores_digest", "weights", "rows", "flip", "notice"),
     *("training_set", "verification_set", "licences", "collected", "engines_not_run", "slices"),
@@ -41,7 +43,7 @@ def write_record(
     identities: Mapping[str, str],
     facts: Mapping[str, Any],
 ) -> None:
-    """Write the tables, and `facts` with the digest of the scores.
+    """Write tables and figures, and `facts` with the digest of the scores.
 
     Args:
         answers: by name of the recognizer.
@@ -66,9 +68,12 @@ def write_record(
             pd.concat(full).to_csv(folder / f"{file}.csv", index=False)
     more = {
         "scores_digest": file_digest(folder / SCORES),
+        "rows": [{"recognizer": name, **answer.metrics} for name, answer in answers.items()],
         "not_measured": {name: dict(answer.not_measured) for name, answer in answers.items()},
     }
     write_json(folder / FACTS, {**facts, **more})
+    flat = {f"{name}.{k}": v for name, a in answers.items() for k, v in a.metrics.items()}
+    write_json(folder / METRICS, flat)
 
 
 def _unnamed(answer: Answers, identities: Mapping[str, str]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from facewright.errors import EvaluationError
 from facewright.evaluation import markup as html
 from facewright.evaluation.assess import Answers
 from facewright.evaluation.faces import Faces
-from facewright.evaluation.limits import INTENDED, NOT_INTENDED, composition, limits
+from facewright.evaluation.limits import INTENDED, NOT_INTENDED, composition, limits, words_of
 from facewright.evaluation.parity import Parity
 from facewright.evaluation.report_forms import (
     data_section,
@@ -120,11 +120,11 @@ def _purpose(
         if name != ALL
     ]
     what = html.paragraph(
-        f"How well {html.listed(list(answers))} tell whether two photographs show one person, "
-        f"measured on {row['genuine']:,.0f} genuine and {row['impostor']:,.0f} impostor pairs. "
-        "What it says of pairs is computed from the scores that lie beside this page, and can be "
-        "computed again; searches, cosines and times were measured as it was made. What chance can "
-        "move has a 95 % interval in brackets."
+        f"How well {html.listed(list(answers))} tell whether two {words_of(row).long} show "
+        f"one person, measured on {row['genuine']:,.0f} genuine and {row['impostor']:,.0f} "
+        "impostor pairs. What it says of pairs is computed from the scores that lie beside this "
+        "page, and can be computed again; searches, cosines and times were measured as it was "
+        "made. What chance can move has a 95 % interval in brackets."
     )
     says = [
         INTENDED,
@@ -132,7 +132,7 @@ def _purpose(
         composition(row, list(dict.fromkeys(columns))),
         "The figures hold for people and photographs like these.",
         f"Errors rarer than the pairs can show are not reported. {bound_text(row)}.",
-        *limits(data),
+        *limits(data, row),
     ]
     if not faces:
         says.append("This page holds no photograph and no name of a person.")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from facewright.evaluation import markup as html
 from facewright.evaluation.assess import IDENTIFICATION, OVERLAP, SLICES, WITHOUT, Answers
+from facewright.evaluation.limits import words_of
 from facewright.evaluation.plots import BANDS, cmc_plot
 from facewright.evaluation.report_rates import not_measured, rows_of
 from facewright.evaluation.slice_plots import MOST_SLICES, most_pairs, slice_plot
@@ -69,7 +70,8 @@ def identification(answers: Mapping[str, Answers]) -> str:
     bound = float(first["fpir_bound"])
     content.append(
         html.fine(
-            f"{first['gallery_people']:,.0f} people are enrolled with one photo each; "
+            f"{first['gallery_people']:,.0f} people are enrolled with one "
+            f"{words_of(first).one} each; "
             f"{first['probes_mated']:,.0f} searches are for them and "
             f"{first['probes_unenrolled']:,.0f} for people who are not enrolled. Rank 1: the "
             "person comes first. FNIR at an FPIR: of the searches for enrolled people, the share "
@@ -77,9 +79,19 @@ def identification(answers: Mapping[str, Answers]) -> str:
             "searches brings up anybody. Faces not found count as misses. Intervals are Wilson's, "
             "searches taken as independent. At a threshold that none of the other searches "
             f"reaches, FPIR ≤ {upward(bound)} at 95 %. Larger galleries have more errors."
+            + _left_out(first)
         )
     )
     return html.section("Identification", *content, *told)
+
+
+def _left_out(row: Mapping[str, Any]) -> str:
+    if not row.get("probes_shared"):
+        return ""
+    return (
+        f" {row['probes_shared']:,.0f} templates that share a photo with the one that is enrolled "
+        "of their person were not searched for."
+    )
 
 
 def _search_columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
@@ -116,6 +128,7 @@ def slices(answers: Mapping[str, Answers]) -> str:
     if not tables:
         return html.section("Slices", *told) if told else ""
     first = next(iter(tables.values()))
+    words = words_of(next(iter(answers.values())).metrics)
     columns = [str(name) for name in first["column"].unique() if name != ALL]
     content = [
         html.paragraph(
@@ -139,10 +152,10 @@ def slices(answers: Mapping[str, Answers]) -> str:
     content.append(
         html.fine(
             "Bars are Wilson's 95 % intervals, pairs taken as independent; › marks one that goes "
-            "on. A pair belongs to a number by its worse photo, and to a category if both photos "
-            "are of it; all others are mixed or unknown. Slices in which fewer than ten errors are "
-            "expected have no say in a ratio, and the largest of several ratios is above 1 by "
-            "chance too: look at the intervals."
+            f"on. A pair belongs to a number by its worse {words.one}, and to a category if both "
+            f"{words.several} are of it; all others are mixed or unknown. Slices in which fewer "
+            "than ten errors are expected have no say in a ratio, and the largest of several "
+            "ratios is above 1 by chance too: look at the intervals."
         )
     )
     return html.section("Slices", *content, *told)

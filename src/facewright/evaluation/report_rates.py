@@ -9,6 +9,7 @@ import pandas as pd
 from facewright.evaluation import markup as html
 from facewright.evaluation.assess import PROBABILITIES, WITHOUT, Answers
 from facewright.evaluation.curves import MIN_FALSE_MATCHES, roc, score_histogram
+from facewright.evaluation.limits import IMAGES, words_of
 from facewright.evaluation.plots import det_plot, histogram_plot, reliability_plot, roc_plot
 from facewright.evaluation.svg import legend, legend_of
 from facewright.evaluation.table import (
@@ -63,13 +64,13 @@ def verification(answers: Mapping[str, Answers]) -> str:
 
 def _how_to_read(rows: Sequence[Row]) -> list[str]:
     row = rows[0]
-    compared = _compared(row)
+    compared, words = _compared(row), words_of(row)
     finest = MIN_FALSE_MATCHES / compared if compared else 1.0
     down = f"an FMR down to {100 * finest:.2g} %" if finest < 1 else "no FMR"
     pairs = (
         f"{row['pairs']:,.0f} pairs ({row['genuine']:,.0f} genuine, {row['impostor']:,.0f} "
-        f"impostor) of {row['identities']:,.0f} identities; in {row['failures']:,.0f} a face was "
-        "not found. "
+        f"impostor) of {row['identities']:,.0f} identities; in {row['failures']:,.0f} "
+        f"{words.lost}. "
     )
     if "accuracy" in row:
         pairs += (
@@ -84,7 +85,7 @@ def _how_to_read(rows: Sequence[Row]) -> list[str]:
         ),
         html.fine(
             "FMR is the false match rate over the impostor pairs in which both faces were found. "
-            "FNMR is the false non-match rate over all genuine pairs: a face that was not found "
+            f"FNMR is the false non-match rate over all genuine pairs: {words.lost_one} "
             "counts as a non-match, which ISO/IEC 19795-1 calls the FRR. In the accuracy such a "
             "pair is an error at any threshold."
         ),
@@ -201,7 +202,8 @@ def thresholds_section(thresholds: Sequence[Thresholds], answers: Mapping[str, A
             lines.append((one.recognizer, [*cells, html.with_interval(*fnmr), _made(one)]))
     head = ["Recognizer", "FMR", "Threshold", "FNMR", "Runs on, weights, date"]
     cohorts = {
-        f"{one.cohort.dataset}, {one.cohort.impostors:,} compared impostor pairs, pairs digest "
+        f"{one.cohort.dataset}, {one.cohort.impostors:,} compared impostor pairs"
+        f"{'' if one.cohort.subjects == IMAGES else f' of {one.cohort.subjects}'}, pairs digest "
         f"{one.cohort.pairs_digest[:12]}"
         for one in thresholds
     }

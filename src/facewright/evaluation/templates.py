@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.faces import Faces
+from facewright.evaluation.limits import IMAGES, TEMPLATES
 from facewright.evaluation.pairs import OK, Ints
 from facewright.evaluation.slices import with_derived
 
@@ -27,7 +27,7 @@ OF_ONE = {
     *("shard", "offset", "length", "sha256", "width", "height", "box", "landmarks"),
 }
 
-Crops = npt.NDArray[np.uint8]  # (B, S, S, 3)
+Crops = npt.NDArray[np.uint8]  # (B, S, S, 3), or one without B
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,34 @@ class Subjects:
             return self.images
         return template_table(self.images, self.templates)
 
+    @property
+    def photos(self) -> pd.DataFrame | None:
+        """Of templates which photos each has: columns id (of the template) and photo (digest)."""
+        if self.templates is None:
+            return None
+        digests = self.images.drop_duplicates("id").set_index("id")["photo_sha256"]
+        photo = digests.reindex(self.templates["id"]).to_numpy(dtype=object)
+        return pd.DataFrame(
+            {"id": self.templates["template"].to_numpy(dtype=object), "photo": photo}
+        )
+
+    @property
+    def kind(self) -> str:
+        """`images` or `templates`."""
+        return IMAGES if self.templates is None else TEMPLATES
+
+    def counts(self) -> dict[str, float]:
+        """Of templates how many there are, and their photos; nothing of images."""
+        if self.templates is None:
+            return {}
+        photos = self.templates.groupby("template").size()
+        return {
+            TEMPLATES: len(photos),
+            "template_photos_least": int(photos.min()),
+            "template_photos_most": int(photos.max()),
+            "template_photos_mean": float(photos.mean()),
+        }
+
     def embeddings(
         self, ids: Sequence[str], embeddings: npt.NDArray[np.float32]
     ) -> tuple[Sequence[str], npt.NDArray[np.float32]]:
@@ -56,8 +84,10 @@ class Subjects:
             embeddings, ids=ids, image=image, image_template=template, image_media=media
         )
 
-    def faces(self, ids: Sequence[str], crops: Callable[[list[int]], Crops]) -> Faces:
-        """What shows a subject in a picture: the first of its images whose face was found.
+    def faces(
+        self, ids: Sequence[str], crops: Callable[[list[int]], Crops]
+    ) -> Callable[[str], Crops]:
+        """What gives the crop of a subject: the first of its images whose face was found.
 
         Args:
             ids: the images that have a crop.
@@ -76,8 +106,8 @@ def template_table(images: pd.DataFrame, templates: pd.DataFrame) -> pd.DataFram
 
     - `id` is the template, `identity` that of its images, `status` is `ok` where a face was found
       in one of them, else `failure`; `photos`: how many images it has, found or not.
-    - `photo_sha256`: over sorted lines of medium and digest of each photo, so that it changes with
-      what is pooled and with nothing else.
+    - `photo_sha256`: over the digests of its photos, medium by medium, both sorted, so that it
+      changes with what is pooled and with nothing else, such as the names of media.
     - A column of numbers holds the mean over images with a face, one of anything else its value
       where all images have the same one. What is derived from landmarks (see `with_derived`) is
       derived from those of each image.
@@ -141,12 +171,13 @@ def _shared(values: "pd.Series[str]", template: Ints, first: Ints) -> "pd.Series
 
 
 def _digests(template: Ints, media: "pd.Series[str]", photos: npt.NDArray[np.object_]) -> list[str]:
-    """sha256 over each template's sorted lines `MEDIUM DIGEST`."""
-    lines = pd.Series(media.to_numpy(dtype=object) + " " + photos + "\n")
-    order = np.lexsort((lines.rank(method="first").to_numpy(), template))
-    ends = np.cumsum(np.bincount(template))
-    parts = np.split(lines.to_numpy(dtype=object)[order], ends[:-1])
-    return [hashlib.sha256("".join(part).encode()).hexdigest() for part in parts]
+    """sha256 over each template's media, sorted lines of the sorted digests of their photos."""
+    table = pd.DataFrame({"template": template, "media": media.to_numpy(), "photo": photos})
+    table = table.sort_values("photo", kind="stable")
+    lines = table.groupby(["template", "media"])["photo"].agg(" ".join).reset_index()
+    lines = lines.sort_values(["template", "photo"], kind="stable")
+    texts = lines.groupby("template")["photo"].agg("\n".join)  # in the order of the numbers
+    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
 
 def pool_templates(

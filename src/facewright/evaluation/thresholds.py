@@ -17,6 +17,7 @@ from typing import Any
 
 from facewright.errors import EvaluationError
 from facewright.evaluation.calibration import Calibration
+from facewright.evaluation.limits import IMAGES, SUBJECTS
 from facewright.evaluation.table import FNMR, is_number
 from facewright.files import values_digest, write_json
 
@@ -42,6 +43,7 @@ class Cohort:
     dataset: str
     pairs_digest: str
     impostors: int  # compared pairs
+    subjects: str = IMAGES  # what was compared, images or templates: thresholds differ
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def thresholds_of(
     backend: str,
     dataset: str,
     pairs_digest: str,
+    subjects: str = IMAGES,
     calibration: Calibration | None = None,
     flip: bool | None = None,
 ) -> Thresholds:
@@ -108,7 +111,7 @@ def thresholds_of(
 
     Args:
         backend: see `backend_of`.
-        dataset, pairs_digest: of the cohort.
+        dataset, pairs_digest, subjects: of the cohort.
         flip: whether embeddings were averaged with those of mirror images. Without, similarities
             are others, and so are thresholds.
     """
@@ -118,7 +121,10 @@ def thresholds_of(
         backend=backend,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         cohort=Cohort(
-            dataset, pairs_digest, int(metrics["impostor"] - metrics["failures_impostor"])
+            dataset,
+            pairs_digest,
+            int(metrics["impostor"] - metrics["failures_impostor"]),
+            subjects,
         ),
         targets=targets_of(metrics),
         calibration=calibration,
@@ -175,15 +181,18 @@ def read_thresholds(path: Path) -> tuple[Thresholds, ...]:
     return found
 
 
-def thresholds_for(path: Path, recognizer: str, *, weights_sha256: str | None = None) -> Thresholds:
+def thresholds_for(
+    path: Path, recognizer: str, *, weights_sha256: str | None = None, subjects: str = IMAGES
+) -> Thresholds:
     """The thresholds of one recognizer.
 
     Args:
         weights_sha256: if given, of the weights that are to be used with the thresholds.
+        subjects: what is to be compared with them, `images` or `templates`.
 
     Raises:
         EvaluationError: `read_thresholds` refuses the file, the recognizer is not in it, or they
-            were found with other weights.
+            were found with other weights or on other subjects.
     """
     found = {one.recognizer: one for one in read_thresholds(path)}
     if recognizer not in found:
@@ -197,18 +206,28 @@ def thresholds_for(path: Path, recognizer: str, *, weights_sha256: str | None = 
             f"{path}: the thresholds of {recognizer!r} were found with weights "
             f"{one.weights_sha256[:12]}, not {weights_sha256[:12]}: run evaluate with these"
         )
+    if subjects != one.cohort.subjects:
+        raise EvaluationError(
+            f"{path}: the thresholds of {recognizer!r} are of {one.cohort.subjects}, not of "
+            f"{subjects}: run evaluate on pairs of {subjects}"
+        )
     return one
 
 
 def threshold_for(
-    path: Path, recognizer: str, fmr: float, *, weights_sha256: str | None = None
+    path: Path,
+    recognizer: str,
+    fmr: float,
+    *,
+    weights_sha256: str | None = None,
+    subjects: str = IMAGES,
 ) -> float:
     """The threshold of `recognizer` for the FMR target `fmr`.
 
     Raises:
         EvaluationError: see `thresholds_for`; or there is no such target.
     """
-    one = thresholds_for(path, recognizer, weights_sha256=weights_sha256)
+    one = thresholds_for(path, recognizer, weights_sha256=weights_sha256, subjects=subjects)
     for target in one.targets:
         if math.isclose(target.fmr, fmr, rel_tol=1e-9):
             return target.threshold
@@ -236,6 +255,11 @@ def _check(one: Thresholds, *, where: Path) -> None:
         raise EvaluationError(
             f"{where}: {one.date!r} of {one.recognizer!r} is no date: write it as 2026-01-31"
         ) from error
+    if one.cohort.subjects not in SUBJECTS:
+        raise EvaluationError(
+            f"{where}: thresholds of {one.cohort.subjects!r}, which is none of "
+            f"{', '.join(SUBJECTS)}: evaluate {one.recognizer!r} again"
+        )
     for target in one.targets:
         finite = all(math.isfinite(value) for value in asdict(target).values())
         shares = 0 < target.fmr < 1 and 0 <= target.fnmr <= 1

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from facewright.errors import EngineError, FacewrightError, RegistryError, StorageError
-from facewright.evaluation.record import SCORES
+from facewright.evaluation.record import METRICS, SCORES
 from facewright.files import file_digest, storage_errors
 from facewright.models.recognizer import read_card
 from facewright.progress import progress
 from facewright.registry.chain import Ledger, examine, named
 from facewright.registry.ledger import hint, read_ledger
 from facewright.registry.ledger_keys import trusted_keys
-from facewright.registry.registration import METRICS, content_digest
+from facewright.registry.registration import content_digest
 from facewright.registry.server import registry_errors
 from facewright.registry.tracking import connect
 from facewright.registry.versions import (

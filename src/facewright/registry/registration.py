@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from facewright.errors import RegistryError
-from facewright.evaluation.record import SCORES
+from facewright.evaluation.record import METRICS, SCORES
 from facewright.files import file_digest, storage_errors, values_digest
 from facewright.models.recognizer import RecognizerCard, read_card
 from facewright.registry.chain import Draft, Ledger, shortened
@@ -68,7 +68,6 @@ from facewright.registry.versions import (
     version_from,
 )
 
-METRICS = "metrics.json"  # among the files of an evaluation
 WEIGHTS_TAG = "facewright.weights."  # and a recognizer's name: its weights_sha256
 
 

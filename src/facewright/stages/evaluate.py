@@ -16,8 +16,8 @@ from facewright.evaluation.parity import compare_forms
 from facewright.evaluation.record import data_facts, write_record
 from facewright.evaluation.report import write_report
 from facewright.evaluation.templates import Subjects
-from facewright.evaluation.thresholds import thresholds_of, write_thresholds
-from facewright.files import whole_directory, write_json
+from facewright.evaluation.thresholds import backend_of, thresholds_of, write_thresholds
+from facewright.files import whole_directory
 from facewright.params import Evaluate
 from facewright.progress import say
 from facewright.stages.metrics import parity_rows, read_metrics
@@ -25,7 +25,6 @@ from facewright.workers import usable_cores
 
 SEED = 0  # of the bootstrap: the same scores give the same intervals
 STUDENT = "student"
-REFERENCE = {STUDENT: "teacher"}  # what a form is compared with; all others with the student
 OWN = {"runtime", "flip", "latency_calls", "show_faces"}  # parameters that are no question
 
 
@@ -37,18 +36,18 @@ def run(
     trained, verify = (open_dataset(align / half) for half in ("train", "verify"))
     subjects = Subjects(verify.manifest, verify.templates)
     ids, people, photos = (subjects.table[name] for name in ("id", "identity", "photo_sha256"))
-    card, used = verify.card, trained.manifest["status"] == "ok"
     assert verify.pairs is not None  # align writes them
-    known = named_among(people, trained.manifest.loc[used, "identity"])
+    known = named_among(people, trained.manifest.query("status == 'ok'")["identity"])
     questions = Questions(
         pairs=verify.pairs,
         images=subjects.table,
+        photos=subjects.photos,
         trained=frozenset(ids[people.isin(known)]),
         seed=SEED,
         **params.model_dump(exclude=OWN),
     )
-    folders = {"teacher": train / "teacher"}
-    folders |= {name: quantize / name for name in (STUDENT, "student-int8")}
+    forms = {name: quantize / name for name in (STUDENT, "student-int8")}
+    folders = {"teacher": train / "teacher", **forms}
     engines = sorted(found.parent for found in compile.glob("*/recognizer.yaml"))
     idle = {engine.name: why for engine in engines if (why := engine_status(engine))}
     folders |= {engine.name: engine for engine in engines if engine.name not in idle}
@@ -59,42 +58,44 @@ def run(
     thresholds, parity = [], []
     for name, source in folders.items():
         recognizer = load_recognizer(source, runtime=params.runtime, threads=usable_cores())
+        one = recognizer.card
         embedded[name] = embed_all(recognizer, crops, flip=params.flip)
         named, pooled = subjects.embeddings(crops.ids, embedded[name])
         answers[name] = answer = assess(questions, ids=named, embeddings=pooled)
         alone = load_recognizer(source, runtime=params.runtime, threads=1)
         took = latency(alone, crops.batch([0])[0], calls=params.latency_calls, flip=params.flip)
-        answer.metrics.update({"latency_ms": took, "megabytes": recognizer.model_bytes / 1e6})
-        if (other := REFERENCE.get(name, STUDENT)) in answers:
+        answer.metrics.update(latency_ms=took, megabytes=recognizer.model_bytes / 1e6)
+        answer.metrics.update(subjects.counts())
+        if (other := "teacher" if name == STUDENT else STUDENT) in answers:
             both = embedded[name], embedded[other]
             parity.append(compare_forms((name, other), answer, answers[other], embeddings=both))
             answer.metrics.update(parity[-1].metrics())
         found = thresholds_of(
             answer.metrics,
             recognizer=name,
-            weights_sha256=recognizer.card.weights_sha256,
-            backend=recognizer.card.format.replace("onnx", params.runtime),
-            dataset=card.name,
+            weights_sha256=one.weights_sha256,
+            backend=backend_of(one.format, runtime=params.runtime, engine=one.engine),
+            dataset=verify.card.name,
             pairs_digest=digest,
+            subjects=subjects.kind,
             calibration=answer.calibration,
+            flip=params.flip,
         )
         thresholds.append(found)
         say(f"evaluate {name}: accuracy {answer.metrics.get('accuracy', float('nan')):.4f}")
 
     facts = {
         "pairs_digest": digest,
+        "subjects": subjects.kind,
         "weights": {one.recognizer: one.weights_sha256 for one in thresholds},
-        "rows": [{"recognizer": name, **answer.metrics} for name, answer in answers.items()],
         "flip": params.flip,
         "engines_not_run": idle,
         "slices": params.slices,
-        **data_facts(training=asdict(trained.card), verification=asdict(card)),
+        **data_facts(training=asdict(trained.card), verification=asdict(verify.card)),
     }
     with whole_directory(output) as folder:
         write_record(folder, answers, identities=dict(zip(ids, people, strict=True)), facts=facts)
         write_thresholds(folder / "thresholds.json", thresholds)
-        flat = {f"{name}.{k}": v for name, a in answers.items() for k, v in a.metrics.items()}
-        write_json(folder / "metrics.json", flat)
         write_report(
             folder / "report.html",
             title="Verification report",
@@ -104,7 +105,7 @@ def run(
             parity=parity,
             quantized=parity_rows(read_metrics(quantize)),
             engines=[{"engine": e.name, "run here": idle.get(e.name, "yes")} for e in engines],
-            data={"Training": asdict(trained.card), "Verification": asdict(card)},
+            data={"Training": asdict(trained.card), "Verification": asdict(verify.card)},
             faces=subjects.faces(crops.ids, crops.batch) if params.show_faces else None,
             shown=STUDENT,
         )

@@ -1,6 +1,7 @@
 """Sets of templates: imported as IJB-B and IJB-C are laid out, checked, cut, and erased from."""
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,8 +37,11 @@ LIST = """\
 5.jpg 12 504
 6.jpg 13 505
 8.jpg 15 506
+2.jpg 16 7
+1.jpg 16 8
 """
-TEMPLATE_PAIRS = "10 11 1\n12 13 1\n10 12 0\n11 15 0\n11 14 0\n"
+# The last two are of one person all the same, and of the same photos.
+TEMPLATE_PAIRS = "10 11 1\n12 13 1\n10 12 0\n11 15 0\n11 14 0\n10 16 1\n"
 PHOTOS = {f"{k}.jpg": picture(k) for k in range(1, 10)}  # 7 and 9 are in no template
 WHO = dict.fromkeys(("1", "2", "3"), "000000") | dict.fromkeys(("4", "5", "6"), "000001")
 WHO |= {"8": "000002"}
@@ -66,7 +70,8 @@ def test_ijbs_folder_becomes_a_set(
     assert cli.main([*command, f"--landmarks={tmp_path / '5pts.txt'}"]) == 0
     told = capsys.readouterr()
     assert "7 images of 3 identities" in told.out
-    assert "1 impostor pairs are of one identity by the genuine pairs" in told.err
+    assert "1 of 6 impostor pairs are of one identity by the genuine pairs" in told.err
+    assert "1 of 6 pairs are of two templates of the very same images; set aside" in told.err
 
     made = open_dataset(tmp_path / "out")
     assert made.card.kind == "verification"
@@ -82,11 +87,12 @@ def test_ijbs_folder_becomes_a_set(
     ]
     assert made.pairs is not None
     assert made.pairs[["a", "b", "label"]].to_numpy().tolist() == [
-        ["10", "11", 1], ["12", "13", 1], ["10", "12", 0], ["11", "15", 0], ["11", "14", 0]
+        ["10", "11", 1], ["12", "13", 1], ["10", "12", 0], ["11", "15", 0]
     ]  # fmt: skip
+    assert made.pairs["fold"].tolist() == [0, 5, 0, 5]
     assert verify_datasets(made.root) == []
     assert "templates" in (shown := show_datasets(made.root))
-    assert "6, each of 1 to 2 images, median 1, and 1 to 2 media" in shown
+    assert "7, each of 1 to 2 images, median 1, and 1 to 2 media" in shown
 
     # The same from an archive with a folder around, whatever else lies in it.
     source = archive(tmp_path / "ijb.tar", PHOTOS | {"note.txt": b"x"}, top="ijb/loose_crop/")
@@ -102,7 +108,8 @@ def test_identities_are_what_images_and_genuine_pairs_connect(tmp_path: Path) ->
     rows = sorted({(int(random.integers(90)), int(random.integers(70))) for _ in range(110)})
     random.shuffle(rows)
     known = sorted({template for _, template in rows})
-    pairs = [(*random.choice(known, 2), int(random.random() < 0.3)) for _ in range(60)]
+    chosen = random.permutation(list(combinations(known, 2)))[:30].tolist()
+    pairs = [(a, b, int(random.random() < 0.3)) for a, b in chosen]
     (tmp_path / "list").write_text("".join(f"{image}.png {t} 0\n" for image, t in rows))
     (tmp_path / "pairs").write_text("".join(f"{a} {b} {label}\n" for a, b, label in pairs))
     listed = Templates(tmp_path / "list", pairs=tmp_path / "pairs")
@@ -139,6 +146,9 @@ def test_folders_of_identities_count_where_there_are_any(tmp_path: Path) -> None
     (tmp_path / "pairs").write_text("a1 b1 1\n")
     said = refused(tmp_path / "photos", tmp_path / "none", **options)
     assert "pairs: 'a1' and 'b1' are called one identity, and the identities say otherwise" in said
+    (tmp_path / "pairs").write_text("a1 a2 1\na2 a1 1\n")
+    said = refused(tmp_path / "photos", tmp_path / "none", **options)
+    assert "pairs: the pair 'a2', 'a1' is there twice" in said
     (tmp_path / "pairs").write_text("a1 a2 1\n")
     (tmp_path / "list").write_text(OWN + "Bo/2.jpg a1 w\n")
     said = refused(tmp_path / "photos", tmp_path / "none", **options)
@@ -146,6 +156,19 @@ def test_folders_of_identities_count_where_there_are_any(tmp_path: Path) -> None
     (tmp_path / "list").write_text(OWN.replace("Ada/", "").replace("Bo/1", "Bo/3"))
     said = refused(tmp_path / "photos", tmp_path / "none", **options)
     assert "'1' may be 'Ada/1' or 'Bo/1': name each image by its folder" in said
+
+
+def test_templates_of_copies_are_of_the_same_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path, FOLDERS | {"photos/Ada/copy.jpg": FOLDERS["photos/Ada/3.jpg"]})
+    (tmp_path / "list").write_text(OWN + "Ada/3.jpg a3 v\nAda/copy.jpg a4 x\n")
+    (tmp_path / "pairs").write_text("a2 a3 1\na3 a4 1\na1 b1 0\n")
+    options = {"templates": tmp_path / "list", "pairs": tmp_path / "pairs"}
+    made = import_dataset(tmp_path / "photos", tmp_path / "out", **options)
+    assert made.pairs is not None
+    assert made.pairs[["a", "b"]].to_numpy().tolist() == [["a1", "b1"]]
+    assert "2 of 3 pairs are of two templates of the very same images" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_one_line(tmp_path: Path, lists: dict[str, Path]) -> None:
@@ -197,6 +220,8 @@ def change(made: Dataset, name: str, how: Callable[[pd.DataFrame], pd.DataFrame]
         (TEMPLATES, lambda t: t.replace("Bo/1", "Bo/7"), "a template names 'Bo/7', which is no im"),
         (TEMPLATES, lambda t: t.replace("Bo/1", "Cy/2"), "two identities, 'Bo' and 'Cy'"),
         (TEMPLATES, lambda t: t.replace("Bo/1", "Bo/0"), "'Bo/0' is in template 'c' twice"),
+        (PAIRS, lambda t: t.replace("e", "d"), "'d' is paired with itself (1 such pairs)"),
+        (PAIRS, lambda t: pd.concat([t, t.iloc[2:]]), "the pair 'd', 'e' is there twice, in this"),
         (PAIRS, lambda t: t.replace("e", "Cy/1"), "a pair names 'Cy/1', which is no template"),
     ],
 )

@@ -49,6 +49,16 @@ def given() -> dict[str, Any]:
     }
 
 
+def test_thresholds_of_templates_say_so(given: dict[str, Any]) -> None:
+    cohorts = [replace(one.cohort, subjects="templates") for one in given["thresholds"]]
+    changed = [
+        replace(one, cohort=cohort)
+        for one, cohort in zip(given["thresholds"], cohorts, strict=True)
+    ]
+    assert "impostor pairs of templates" in model_card(**given | {"thresholds": changed})
+    assert "impostor pairs of" not in model_card(**given)
+
+
 def sections(card: str) -> dict[str, str]:
     parts = re.split(r"^## (.*)$", card, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -12,6 +12,7 @@ from facewright.evaluation.identification import (
     identification_metrics,
     search_split,
     split_gallery,
+    without_shared,
 )
 from facewright.evaluation.intervals import wilson
 from facewright.evaluation.search import MISSED, Found
@@ -128,6 +129,16 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order(made: tuple) -> None:
     pd.testing.assert_frame_equal(split, turned)
     other = split_gallery(identities, unenrolled_share=0.5, seed=2)
     assert not split["role"].equals(other["role"])
+
+
+def test_probes_that_hold_a_photo_of_their_entry_are_dropped() -> None:
+    rows = [("a1", "a", "gallery"), ("a2", "a", "mated"), ("a3", "a", "mated")]
+    rows += [("b1", "b", "gallery"), ("b2", "b", "mated"), ("c1", "c", "unenrolled")]
+    split = pd.DataFrame(rows, columns=["id", "identity", "role"])
+    held = {"a1": "pq", "a2": "xq", "a3": "xy", "b1": "r", "b2": "p", "c1": "r"}
+    photos = pd.DataFrame([(id, p) for id, named in held.items() for p in named])
+    left = without_shared(split, photos=photos.set_axis(["id", "photo"], axis=1))
+    assert left["id"].tolist() == ["a1", "a3", "b1", "b2", "c1"]
 
 
 def test_a_split_that_enrols_nobody_is_refused() -> None:

@@ -165,12 +165,14 @@ def test_a_row_per_template() -> None:
 
 def test_a_templates_digest_changes_with_what_is_pooled_alone() -> None:
     digests = template_table(IMAGES, HELD).set_index("id")["photo_sha256"]
-    assert digests["s"] == hashlib.sha256(b"m d1\nm d2\nn d3\n").hexdigest()
-    assert digests["t"] == hashlib.sha256(b"k d5\nm d4\n").hexdigest()
+    assert digests["s"] == hashlib.sha256(b"d1 d2\nd3").hexdigest()
+    assert digests["t"] == hashlib.sha256(b"d4\nd5").hexdigest()
     shuffled = template_table(IMAGES[::-1], HELD[::-1]).set_index("id")["photo_sha256"]
     assert shuffled[digests.index].equals(digests)
     renamed = template_table(IMAGES, HELD.replace("s", "z")).set_index("id")["photo_sha256"]
     assert renamed["z"] == digests["s"]
+    media = template_table(IMAGES, HELD.replace({"media": {"m": "z"}})).set_index("id")
+    assert media["photo_sha256"].equals(digests)
     for changed in (HELD.replace("n", "m"), HELD.drop(index=2)):
         assert template_table(IMAGES, changed).set_index("id")["photo_sha256"]["s"] != digests["s"]
 

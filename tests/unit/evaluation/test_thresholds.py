@@ -104,6 +104,17 @@ def test_a_threshold_belongs_to_one_recognizer_and_target(path: Path) -> None:
         threshold_for(path, "teacher", 0.1)
 
 
+def test_thresholds_of_templates_are_asked_for(path: Path) -> None:
+    with pytest.raises(EvaluationError, match="are of images, not of templates: run evaluate on"):
+        threshold_for(path, "teacher", 0.1, subjects="templates")
+    write_thresholds(path, [replace(TEACHER, cohort=replace(TEACHER.cohort, subjects="templates"))])
+    assert threshold_for(path, "teacher", 0.1, subjects="templates") == 0.21
+    with pytest.raises(EvaluationError, match="are of templates, not of images: run evaluate on"):
+        threshold_for(path, "teacher", 0.1)
+    with pytest.raises(EvaluationError, match="thresholds of 'faces', which is none of images, t"):
+        write_thresholds(path, [replace(TEACHER, cohort=replace(TEACHER.cohort, subjects="faces"))])
+
+
 def test_targets_come_from_the_figures() -> None:
     figures = {"accuracy": 0.9, "threshold_accuracy": 0.4, "fmr_bound": 0.001}
     for name, threshold in (("1e-05", 0.5), ("0.1", 0.2), ("0.001", 0.4), ("bound", 0.6)):

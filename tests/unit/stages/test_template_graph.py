@@ -14,6 +14,8 @@ from facewright import cli
 from facewright.datasets.crops import Crops
 from facewright.datasets.form import open_dataset
 from facewright.datasets.sample import render_photo
+from facewright.evaluation.card import model_card_of
+from facewright.evaluation.thresholds import read_thresholds
 from facewright.params import Align, Evaluate, Validate, check
 from facewright.stages import align, evaluate, validate
 
@@ -143,4 +145,20 @@ def test_evaluate_compares_templates(project: Path, monkeypatch: pytest.MonkeyPa
     # The worse template of each pair is one of a single image.
     counts = slices[["genuine", "compared"]].to_numpy().tolist()
     assert counts == [[PEOPLE, len(PAIRS) - PEOPLE], [0, 0]]
-    assert "data:image/jpeg" in (project / "evaluate" / "report.html").read_text()
+    report = (project / "evaluate" / "report.html").read_text()
+    assert "data:image/jpeg" in report
+    card = model_card_of(project / "evaluate", model="m", serve="student", recognizers={})
+    counts = f"Pairs are of {2 * PEOPLE} templates, each of 1 to 2 photos, 1.5 on average."
+    for text in (report, card):
+        assert counts in text
+        assert "All figures and thresholds are of templates" in text
+        assert "in which no face was found" in text
+        assert "a face was not found" not in text
+    assert "impostor pairs of templates" in report
+    assert "one template of each" in card
+    for words in ("with one template each", "by its worse template", "whether two templates"):
+        assert words in report
+    facts = json.loads((project / "evaluate" / "evaluation.json").read_text())
+    assert facts["subjects"] == "templates"
+    for one in read_thresholds(project / "evaluate" / "thresholds.json"):
+        assert one.cohort.subjects == "templates"

@@ -45,9 +45,6 @@ def read_templates(path: Path) -> pd.DataFrame:
 def read_template_pairs(path: Path) -> pd.DataFrame:
     """Pairs of templates: columns fold, label (1 genuine, 0 impostor), a, b (templates, as text).
 
-    The protocol has no folds: the pairs of each label are cut into ten in the order given, so
-    that every fold has its share of both, as for LFW's View 1.
-
     Raises:
         DatasetError: the file cannot be read, is empty, or a line is not of this form.
     """
@@ -55,9 +52,18 @@ def read_template_pairs(path: Path) -> pd.DataFrame:
     if not table["label"].isin(["0", "1"]).all():
         raise _bad_line(path, form=_PAIRS, last=("0", "1"))
     table["label"] = (table["label"] == "1").astype("int64")
-    groups = table.groupby("label")["a"]
-    table["fold"] = groups.cumcount() * FOLDS // groups.transform("size")
-    return table[PAIR_COLUMNS]
+    return with_folds(table)
+
+
+def with_folds(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of a protocol without folds, with ten.
+
+    The pairs of each label are cut into ten in the order given, so that every fold has its share
+    of both, as for LFW's View 1.
+    """
+    groups = pairs.groupby("label")["a"]
+    folds = groups.cumcount() * FOLDS // groups.transform("size")
+    return pairs.assign(fold=folds)[PAIR_COLUMNS]
 
 
 def _read(path: Path, columns: list[str], *, form: str) -> pd.DataFrame:
