@@ -5,6 +5,8 @@
 # make servers   MLflow on PostgreSQL and S3 on this machine, in .servers/; make servers-stop
 # make lint      ruff and mypy
 # make kfp-local the Kubeflow pipeline on this machine, without containers
+# make k8s-validate  both overlays of k8s/ against schemas and the project's rules; into build/k8s
+# make k8s-check OVERLAY=k8s/overlays/prod   an overlay as it is, before it is applied
 # make bench-X   benchmarks/X.py; the last line is one JSON object
 
 PYTHON ?= python3
@@ -16,7 +18,7 @@ export GX_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run data test test-realdata test-servers test-pipeline test-browser lint kfp-local \
-    servers servers-stop
+    servers servers-stop k8s-validate k8s-check
 run: .venv/run data
 	dvc repro
 	facewright report
@@ -57,6 +59,13 @@ servers-stop:
 
 kfp-local: .venv/dev data
 	python -m pipelines.local
+
+k8s-validate: .venv/dev
+	python -m tests.k8s render build/k8s
+	pytest tests/k8s
+
+k8s-check: .venv/dev
+	@python -m tests.k8s check $(OVERLAY)
 
 bench-%: .venv/dev
 	python -m benchmarks.$(subst -,_,$*)

@@ -15,7 +15,9 @@ def add_registry_commands(commands: Any) -> None:
     promote.add_argument(
         "version", nargs="?", type=int, help="else the version that is the challenger"
     )
-    rollback = commands.add_parser("rollback", help="give the alias back to the champion before")
+    rollback = commands.add_parser(
+        "rollback", help="make the champion before the present one champion again"
+    )
     for command in (promote, rollback):
         command.add_argument("--reason", help="why, for the ledger; else what the gate said")
         command.add_argument("--actor", help="who does it; else git's user.email or the user")
@@ -32,6 +34,9 @@ def add_registry_commands(commands: Any) -> None:
     verify.add_argument("--file", type=Path, help="check this export in place of MLflow's ledger")
     verify.add_argument(
         "--extends", type=Path, help="an earlier export that the ledger must begin with"
+    )
+    verify.add_argument(
+        "--files", action="store_true", help="download what the versions hold, and check it too"
     )
     export = actions.add_parser("export", help="write all entries to a file, one a line")
     export.add_argument("file", type=Path)
@@ -56,14 +61,18 @@ def _promote(options: argparse.Namespace) -> None:
     from facewright.registry.promotion import promote
 
     promoted = promote(_model(options), options.version, actor=options.actor, reason=options.reason)
-    print(f"{promoted.model} version {promoted.version} is champion")
+    print(f"{promoted} is champion")
 
 
 def _rollback(options: argparse.Namespace) -> None:
     from facewright.registry.promotion import rollback
 
-    restored = rollback(_model(options), actor=options.actor, reason=options.reason)
-    print(f"{restored.model} version {restored.version} is champion again")
+    model = _model(options)
+    restored = rollback(model, actor=options.actor, reason=options.reason)
+    if restored is None:
+        print(f"{model} has no champion: the last one was deleted, and is retired in the ledger")
+    else:
+        print(f"{restored} is champion again")
 
 
 def _history(options: argparse.Namespace) -> None:
@@ -85,14 +94,14 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from facewright.registry.ledger import verify, verify_file
+    from facewright.registry.audit import verify, verify_file
 
-    if options.file is not None and options.extends is not None:
-        raise RegistryError("--file and --extends: give one of them, and the other by itself")
+    if options.file is not None and (options.extends is not None or options.files):
+        raise RegistryError("--file checks an export: give --extends or --files by themselves")
     if options.file is not None:
         ledger, where = verify_file(options.file), str(options.file)
     else:
-        ledger = verify(_model(options), extends=options.extends)
+        ledger = verify(_model(options), extends=options.extends, files=options.files)
         where = f"the ledger of {ledger.model}"
     for fault in ledger.faults:
         print(fault)
@@ -105,7 +114,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from facewright.registry.ledger import export
+    from facewright.registry.audit import export
 
     print(f"{options.file}: {export(_model(options), options.file)} entries")
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tests.servers.processes import ServerError
-from tests.servers.stack import BUCKET, Stack
+from tests.servers.stack import BUCKET, Stack, is_ours
 
 FOLDER = Path(".servers")
 
@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("command", choices=commands)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything is kept")
     options = parser.parse_args()
-    if options.command != "start" and not options.folder.is_dir():
+    if options.command != "start" and not is_ours(options.folder):
         print(f"servers: none were started in {options.folder}", file=sys.stderr)
         return 2
     try:

@@ -72,27 +72,30 @@ class Postgres:
         Raises:
             ServerError: it is not installed, or does not start.
         """
-        if self.process.pid is None:
-            bin = programs()
-            self._make_home()
-            if not (self.home / "data" / "PG_VERSION").exists():
-                self._make_cluster(bin / "initdb")
-            settings = {
-                "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "",
-                "shared_buffers": "32MB", "max_connections": 50,
-            }  # fmt: skip
-            self.process.start(
-                [
-                    str(bin / "postgres"), "-D", str(self.home / "data"),
-                    *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
-                ],
-                environment={}, cwd=self.home, user=_system_user(),
-            )  # fmt: skip
-        try:
-            self.process.wait_until(self._why_not_ready, seconds=READY_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
+        self.process.run_until_ready(
+            self._prepared,
+            environment={},
+            cwd=lambda: self.home,
+            user=_system_user(),
+            ready=self._why_not_ready,
+            seconds=READY_SECONDS,
+            stop=self.stop,
+        )
+
+    def _prepared(self) -> list[str]:
+        """The command, for which everything is there."""
+        bin = programs()
+        self._make_home()
+        if not (self.home / "data" / "PG_VERSION").exists():
+            self._make_cluster(bin / "initdb")
+        settings = {
+            "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "",
+            "shared_buffers": "32MB", "max_connections": 50,
+        }  # fmt: skip
+        return [
+            str(bin / "postgres"), "-D", str(self.home / "data"),
+            *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
+        ]  # fmt: skip
 
     def _make_home(self) -> None:
         user = _system_user()

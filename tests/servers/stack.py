@@ -11,11 +11,16 @@ from tests.servers.seaweedfs import SeaweedFS, weed
 from tests.servers.tracking import Tracking
 
 BUCKET = "mlflow"
+MARKER = "facewright-servers"  # an empty file in a folder that is ours, and may be removed
 
 
 @dataclass
 class Stack:
-    """What runs, or ran, in `folder`; ports and passwords are those of its first start."""
+    """What runs, or ran, in `folder`; ports and passwords are those of its first start.
+
+    Raises:
+        ServerError: somebody else's files lie there.
+    """
 
     folder: Path
     postgres: Postgres = field(init=False)
@@ -25,6 +30,9 @@ class Stack:
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()  # servers run in folders of their own
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not is_ours(self.folder) and any(self.folder.iterdir()):
+            raise ServerError(f"{self.folder} holds other files: name a new folder")
+        (self.folder / MARKER).touch()
         self.postgres = Postgres(self.folder / "postgres", database="mlflow")
         self.store = SeaweedFS(self.folder / "seaweedfs", bucket=BUCKET)
         self.tracking = Tracking(self.folder / "mlflow", self.postgres, self.store)
@@ -60,6 +68,11 @@ class Stack:
         self.stop()
         self.postgres.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder was made, or found empty, for servers: all in it is theirs."""
+    return (folder / MARKER).is_file()
 
 
 def missing() -> str | None:

@@ -11,32 +11,25 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from facewright import cli
-from facewright.files import directory_digest, write_json
-from facewright.models.recognizer import WEIGHTS, write_card
+from facewright.files import directory_digest
+from facewright.models.recognizer import WEIGHTS
 from facewright.registry.fetching import fetch_recognizer
-from facewright.registry.gate import Decision, Rule, write_decision
 from facewright.registry.spool import waiting
 from facewright.registry.tracking import track
 from tests.servers.inside import aliases, objects, rows, stored, versions
 from tests.servers.postgres import USER, programs
+from tests.servers.project import PATIENCE, RECOGNIZERS, Capture, Project, refused, run
 from tests.servers.seaweedfs import SeaweedFS
-from tests.servers.stack import BUCKET, Stack, missing
-from tests.unit.registry.evaluations import write_evaluation
+from tests.servers.stack import BUCKET, Stack
 
 pytestmark = pytest.mark.servers
-ROOT = Path(__file__).parents[2]
 NOBODY = "http://127.0.0.1:9"  # the discard port: nobody listens
-PATIENCE = 120  # seconds: a busy machine is slow; a server that is gone refuses at once
 # As on the command line, but as patient as the tests.
 REGISTER = (
     sys.executable, "-c",
@@ -44,116 +37,6 @@ REGISTER = (
     f"server.PROBE_SECONDS = {PATIENCE}\n"
     "sys.exit(cli.main(['run', 'register']))\n",
 )  # fmt: skip
-RECOGNIZERS = {  # name in the version: folder below artifacts/, format
-    "teacher": ("train/teacher", "torch"),
-    "student-torch": ("distill/student", "torch"),
-    "student": ("quantize/student", "onnx"),
-    "student-int8": ("quantize/student-int8", "onnx"),
-}
-Capture = pytest.CaptureFixture[str]
-
-
-def servers(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.servers", command, "--folder", str(folder)],
-        cwd=ROOT, capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
-    print(done.stderr)
-    return done
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    if why := missing():
-        pytest.skip(why)
-    # Not in pytest's folders: after Ctrl-C it may remove them before this fixture ends.
-    folder = Path(tempfile.mkdtemp(prefix="facewright-servers-"))
-    try:
-        started = servers("start", folder)
-        assert started.returncode == 0, started.stderr
-        running = Stack(folder)
-        assert started.stdout == f"export MLFLOW_TRACKING_URI={running.tracking.uri}\n"
-        processes = [process.pid for process in running.processes]
-        assert None not in processes
-        yield running
-        assert servers("stop", folder).returncode == 0
-        assert [process.pid for process in running.processes] == [None, None, None]
-    finally:
-        Stack(folder).remove()
-
-
-@pytest.fixture
-def online(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """All of them run, and are configured; nothing else of the environment is."""
-    stack.start()
-    monkeypatch.setattr("facewright.registry.server.PROBE_SECONDS", PATIENCE)
-    for name in [*os.environ]:
-        if name.startswith(("AWS_", "MLFLOW_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", stack.tracking.uri)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
-    return stack
-
-
-@dataclass(frozen=True)
-class Project:
-    """A folder in which everything up to the gate has run."""
-
-    root: Path
-    model: str
-
-    def artifact(self, name: str) -> Path:
-        return self.root / "artifacts" / RECOGNIZERS[name][0]
-
-
-@pytest.fixture
-def project(online: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Its model is named after the test, its working directory is ours."""
-    model = tmp_path.name
-    made = Project(tmp_path / "project", model)
-    for number, (name, (_, kind)) in enumerate(RECOGNIZERS.items()):
-        folder = made.artifact(name)
-        folder.mkdir(parents=True)
-        # Large enough for a kill to fall between the first and the last.
-        content = model.encode() + np.random.default_rng(number).bytes(4_000_000)
-        (folder / WEIGHTS[kind]).write_bytes(content)
-        write_card(
-            folder,
-            name=name,
-            format=kind,
-            network="resnet_tiny",
-            embedding_size=8,
-            precision="int8" if "int8" in name else "fp32",
-            data_digest="d" * 64,
-            code_digest="c" * 64,
-        )
-    artifacts = made.root / "artifacts"
-    for folder in ("compile", "evaluate", "gate"):
-        (artifacts / folder).mkdir()
-    write_evaluation(artifacts / "evaluate", skill=3.0)
-    (artifacts / "evaluate" / "report.html").write_text("<html></html>")
-    rule = Rule("accuracy", "outcome", "pass", "student-int8 0.9300, at least 0.85")
-    decision = Decision("promote", "student-int8", None, "a" * 64, (rule,))
-    write_decision(artifacts / "gate" / "decision.json", decision)
-    write_json(artifacts / "gate" / "policy.json", {"model": model})
-    monkeypatch.chdir(made.root)
-    return made
-
-
-def run(*words: str) -> None:
-    assert cli.main(words) == 0
-
-
-def refused(capsys: Capture, *words: str) -> str:
-    """The one line that a command says."""
-    capsys.readouterr()
-    assert cli.main(words) == 2
-    said = capsys.readouterr().err
-    print(said)
-    lines = [line for line in said.splitlines() if not line.startswith("mlflow: ")]
-    assert len(lines) == 1, said
-    assert lines[0].startswith("facewright: ")
-    return lines[0]
 
 
 def assert_whole(stack: Stack, project: Project) -> str:

@@ -40,20 +40,15 @@ class Tracking:
         Raises:
             ServerError: it does not start.
         """
-        if self.process.pid is None:
-            self.process.start(
-                [
-                    sys.executable, "-m", "mlflow", "server",
-                    "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-                    "--artifacts-destination", f"s3://{self.store.bucket}/artifacts",
-                ],
-                environment=self.environment, cwd=self.folder,
-            )  # fmt: skip
-        try:
-            self.process.wait_until(self._why_not_ready, seconds=READY_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
+        self.process.run_until_ready(
+            lambda: [
+                sys.executable, "-m", "mlflow", "server",
+                "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+                "--artifacts-destination", f"s3://{self.store.bucket}/artifacts",
+            ],
+            environment=self.environment, cwd=lambda: self.folder,
+            ready=self._why_not_ready, seconds=READY_SECONDS, stop=self.stop,
+        )  # fmt: skip
 
     @property
     def environment(self) -> dict[str, str]:

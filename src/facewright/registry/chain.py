@@ -14,7 +14,8 @@ from typing import Any
 from facewright.errors import RegistryError
 from facewright.registry.ledger_keys import Signer, is_signed, key_id, keys_folder
 
-ACTIONS = ("register", "reject", "promote", "rollback")
+ACTIONS = ("register", "accept", "reject", "promote", "rollback", "retire")
+MOVES = ("promote", "rollback", "retire")  # those that change the champion
 GENESIS = "0" * 64  # the hash before the first
 CONTEXT = b"facewright ledger entry\n"  # no signature of these bytes means anything elsewhere
 REASON_LENGTH = 600  # characters; with all of it in \uXXXX an entry stays below …
@@ -26,7 +27,7 @@ class Draft:
     """What an entry is to say."""
 
     action: str  # one of ACTIONS
-    version: int  # that was registered, rejected, promoted, or restored by a rollback
+    version: int  # registered, accepted, rejected, promoted, restored by a rollback, retired
     actor: str
     reason: str
     outcome: str  # of the gate on that version
@@ -87,7 +88,8 @@ class Standing:
         """The standing after one more entry.
 
         Raises:
-            ValueError: a rollback to a version that no other replaced.
+            ValueError: a rollback to a version that no other replaced, or another version than
+                the champion is retired.
         """
         if action == "promote":
             return Standing((*self.champions, version), self.rolled_back - {version})
@@ -97,6 +99,10 @@ class Standing:
             last = len(self.champions) - 2 - self.champions[-2::-1].index(version)
             left = frozenset(self.champions[last + 1 :])
             return Standing(self.champions[: last + 1], self.rolled_back | left)
+        if action == "retire":
+            if version != self.champion:
+                raise ValueError(f"version {version} is not champion")
+            return Standing((), self.rolled_back)
         return self
 
 
@@ -113,9 +119,19 @@ class Ledger:
 
     @property
     def last_move(self) -> Entry | None:
-        """The entry that made the champion."""
-        moves = [entry for entry in self.entries if entry.action in ("promote", "rollback")]
+        """The entry that made the champion, or left none."""
+        moves = [entry for entry in self.entries if entry.action in MOVES]
         return moves[-1] if moves else None
+
+    def of(self, version: int) -> list[Entry]:
+        """The entries of a version."""
+        return [entry for entry in self.entries if entry.version == version]
+
+    def holds(self, version: int, *, evidence: str, outcome: str) -> bool:
+        """Whether a decision on a version, with that outcome, was entered."""
+        return any(
+            (entry.evidence, entry.outcome) == (evidence, outcome) for entry in self.of(version)
+        )
 
 
 def examine(

@@ -82,7 +82,18 @@ class Decision:
     rules: tuple[Rule, ...]
     weights: Mapping[str, str] = field(default_factory=dict)  # sha256 of each form that was judged
     scores_digest: str = ""  # sha256 of the scores that were judged
-    policy: Mapping[str, Any] = field(default_factory=dict)  # that was asked for
+    policy: Mapping[str, Any] = field(default_factory=dict)  # as it was then
+
+    @property
+    def model(self) -> str:
+        """The registered model that the policy names.
+
+        Raises:
+            RegistryError: it names none.
+        """
+        if not self.policy.get("model"):
+            raise RegistryError("the gate's decision names no model: run gate again")
+        return str(self.policy["model"])
 
     @property
     def reason(self) -> str:

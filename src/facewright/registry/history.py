@@ -127,7 +127,12 @@ def explain(model: str, version: int) -> str:
     origin += [["started from", chosen.tags.get(PARENTS, "no registered version")]]
     origin += [["files", f"MLflow run {chosen.run_id}"]]
     lines += ["Made from", *(f"  {line}" for line in _columns(origin))]
-    lines += ["", *_gate(decision, chosen), "", "Ledger"]
+    lines += ["", *_gate(decision, chosen)]
+    if decision and not ledger.holds(
+        version, evidence=chosen.evidence, outcome=decision["outcome"]
+    ):
+        lines.append("  NO ENTRY OF THE LEDGER HOLDS THIS DECISION")
+    lines += ["", "Ledger"]
     for entry in entries:
         lines += _entry(entry, chosen)
     return "\n".join([*lines, *([] if entries else ["  nothing"]), *_warning(ledger)])
@@ -150,7 +155,7 @@ def _entry(entry: Entry, version: Version) -> list[str]:
     head = f"{entry.number}  {entry.time}  {entry.action} by {entry.actor}, key {entry.key}"
     before = entry.previous_champion
     if entry.action in ("promote", "rollback"):
-        head += f", after version {before}" if before else ", the first champion"
+        head += f", after version {before}" if before else ", when there was no champion"
     lines = [*_wrapped(head), *_wrapped(entry.reason, indent=5)]
     if entry.lineage != version.lineage:
         lines += _wrapped("THE TAGS ABOVE ARE NOT THOSE THAT WERE ENTERED", indent=5)

@@ -12,20 +12,18 @@ cannot do: docs/decisions/ledger.md.
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from facewright.errors import RegistryError, StorageError
-from facewright.files import storage_errors
+from facewright.errors import RegistryError
 from facewright.progress import say
-from facewright.registry.chain import REASON_LENGTH, Draft, Entry, Ledger, examine, named, sign
+from facewright.registry.chain import REASON_LENGTH, Draft, Entry, Ledger, examine, sign
 from facewright.registry.ledger_keys import Signer, signer, trust, trusted_keys, untrusted
-from facewright.registry.server import registry_errors
-from facewright.registry.tracking import connect
-from facewright.registry.versions import CHAMPION, all_versions, get_aliases, get_decision
+from facewright.registry.versions import Version
 
 PREFIX = "facewright-ledger"  # of the experiment's name
+BEING_MADE = ", being made"  # after it, in the name of one that is no ledger yet
 TAG = "facewright.ledger"  # on the run: the model
 LARGEST_GAP = 100  # missing entries that are told one by one
 TRIES = 100  # to find a number that nobody else takes at the same moment
@@ -36,7 +34,7 @@ def read_ledger(client: Any, model: str) -> Ledger:
     """The ledger of a model, examined; empty where nothing was written yet.
 
     Raises:
-        RegistryError: MLflow says that it was deleted, or holds two.
+        RegistryError: MLflow says that it was deleted or renamed, or holds two.
     """
     found = _find(client, model)
     if found is None:
@@ -96,119 +94,72 @@ def append(
     raise RegistryError(f"{TRIES} others wrote the ledger of {model} first: run this again")
 
 
-def verify(model: str, *, extends: Path | None = None) -> Ledger:
-    """The ledger with all that is wrong with it, and with MLflow where it says something else.
-
-    Beside the chain: the alias `champion` is the last entry's, versions still say the origin that
-    was entered with them, and the gate's decisions are those that were.
+def hint(serving: int | None, *, there: bool) -> str:
+    """What to do where MLflow has another champion than the ledger.
 
     Args:
-        extends: an earlier export, which the ledger must begin with: the chain alone cannot tell
-            that its last entries were taken away.
+        serving: the ledger's.
+        there: whether MLflow has that version.
+    """
+    if serving is None:
+        return "remove that alias in MLflow, which follows a promotion and makes none"
+    if not there:
+        return (
+            f"version {serving} was deleted in MLflow, and `facewright rollback` returns to the "
+            "champion before"
+        )
+    return f"`facewright promote {serving}` puts the alias back"
+
+
+def check_known(ledger: Ledger, version: Version) -> None:
+    """Refuse a version that is not what the ledger's entries say of it.
 
     Raises:
-        RegistryError: the server cannot be used, or there is no such model or file.
+        RegistryError: its tags were changed, or it is another one with the same number.
     """
-    client = connect()
-    with registry_errors(f"the ledger of {model} cannot be verified"):
-        alias = get_aliases(client, model).get(CHAMPION)
-        ledger = read_ledger(client, model)
-        faults = [*ledger.faults]
-        for number, line in enumerate(_read(extends)[0] if extends else (), 1):
-            if ledger.lines[number - 1 : number] != (line,):
-                faults.append(f"entry {number}: it is not the one in {extends}")
-        serving = ledger.standing.champion
-        if alias != serving:
-            faults.append(
-                f"champion is {named(alias)} in MLflow, and {named(serving)} by the ledger's last "
-                f"entry: {hint(serving, alias)}"
+    for entry in ledger.of(version.version):
+        if entry.lineage != version.lineage:
+            raise RegistryError(
+                f"the ledger knows {version} with other content (entry {entry.number}): its tags "
+                "were changed, or the model was deleted and made anew: put the tags back, or "
+                "register under another `model` in mlflow/promotion.yaml"
             )
-        faults += _strangers(client, ledger)
-        return replace(ledger, faults=tuple(faults))
 
 
-def verify_file(path: Path) -> Ledger:
-    """The same of an export, as far as a file can tell: numbers, chain, signatures, keys.
+def model_exists(client: Any, ledger: Ledger) -> bool:
+    """Whether there is a registered model.
 
     Raises:
-        RegistryError: there is no such file.
+        RegistryError: there is none any more. It would give numbers that the ledger knows to other
+            versions.
     """
-    lines, cut_off = _read(path)
-    ledger = examine(lines, model=None, trusted=trusted_keys())
-    if not lines:
-        return replace(ledger, faults=(f"{path} holds no entry",))
-    if not cut_off:
-        return ledger
-    return replace(ledger, faults=(*ledger.faults, f"entry {len(lines)}: its line has no end"))
+    if client.search_registered_models(f"name='{ledger.model}'"):
+        return True
+    if ledger.entries:
+        raise RegistryError(
+            f"the registered model {ledger.model} was deleted in MLflow, and its ledger knows "
+            f"version {ledger.entries[-1].version} with what it held: register under another "
+            "`model` in mlflow/promotion.yaml"
+        )
+    return False
 
 
-def export(model: str, path: Path) -> int:
-    """Write all entries to a file, a line of JSON each; returns their number.
-
-    They are written as they are: `verify_file` says what is wrong with them.
+def check_signer(ledger: Ledger) -> None:
+    """Refuse somebody whose key is not trusted, before anything is made that could not be entered.
 
     Raises:
-        RegistryError: the server cannot be used, or there is no ledger of that model.
-        StorageError: the file cannot be written.
+        RegistryError: others are trusted, or have written the ledger, and this person is not.
     """
-    client = connect()
-    with registry_errors(f"the ledger of {model} cannot be exported"):
-        ledger = read_ledger(client, model)
-    if not ledger.lines:
-        raise RegistryError(f"{model} has no ledger: register a version first")
-    if not path.parent.is_dir() or path.is_dir():
-        raise StorageError(f"{path} cannot be written: name a file in a folder that is there")
-    partial = path.with_name(f".{path.name}.partial")
-    with storage_errors(path):
-        partial.write_text("".join(f"{line}\n" for line in ledger.lines), encoding="ascii")
-        partial.replace(path)
-    return len(ledger.lines)
-
-
-def hint(serving: int | None, alias: int | None) -> str:
-    """What to do where the ledger and the alias disagree on the champion."""
-    if serving is not None:
-        return f"`facewright promote {serving}` puts the alias back"
-    return f"`facewright promote {alias}` enters it, if the gate let it pass"
-
-
-def _read(path: Path) -> tuple[list[str], bool]:
-    """The lines of an export, and whether the last one lacks its end."""
-    try:
-        with storage_errors(path):
-            text = path.read_bytes().decode("ascii", errors="replace")
-    except OSError as error:
-        raise RegistryError(f"{path} cannot be read ({error.strerror}): name an export") from error
-    *lines, rest = text.split("\n")
-    return ([*lines, rest], True) if rest else (lines, False)
-
-
-def _strangers(client: Any, ledger: Ledger) -> list[str]:
-    """Versions and decisions that are not those of their entries; versions that are gone pass."""
-    there = all_versions(client, ledger.model)
-    faults, seen = [], set()
-    for entry in ledger.entries:
-        version = there.get(entry.version)
-        if version is None or (entry.version, entry.lineage, entry.evidence) in seen:
-            continue
-        seen.add((entry.version, entry.lineage, entry.evidence))
-        what = f"entry {entry.number}: version {entry.version}"
-        if version.lineage != entry.lineage:
-            faults.append(f"{what} says another origin now: its tags were changed")
-        try:
-            with registry_errors("it is missing"):
-                get_decision(client, version, entry.evidence)
-        except RegistryError as error:
-            faults.append(f"{what} has not the decision {entry.evidence[:12]}…: {error}")
-    return faults
+    trusted = trusted_keys()
+    if (trusted or ledger.entries) and (mine := signer()).id not in trusted:
+        raise untrusted(mine, trusted)
 
 
 def _allowed_signer(ledger: Ledger) -> Signer:
     """This person's key, if it is trusted; the first one of all is, from its first use on."""
-    mine, trusted = signer(), trusted_keys()
-    if mine.id not in trusted:
-        if trusted or ledger.entries:
-            raise untrusted(mine, trusted)
+    check_signer(ledger)
+    mine = signer()
+    if mine.id not in trusted_keys():
         path = trust(mine)
         say(f"ledger: {ledger.model} has no ledger yet; {path} is trusted from now on: commit it")
     return mine
@@ -216,15 +167,34 @@ def _allowed_signer(ledger: Ledger) -> Signer:
 
 def _find(client: Any, model: str) -> Any:
     """The run of the ledger with its parameters, or None."""
+    name = f"{PREFIX}/{model}"
+    found = client.get_experiment_by_name(name)
+    run = None if found is None else _run_in(client, found, model)
+    if run is not None and run.data.params:
+        return run
+    lost = _entries_anywhere(client, model)
+    if lost is None:
+        return run
+    there = client.get_experiment(lost.info.experiment_id)
+    if there.name == name:  # somebody began it at this moment
+        return _find(client, model)
+    steps = ["give the empty one that has its name another"] if found is not None else []
+    if there.lifecycle_stage != "active":
+        steps.append(f"`{_restore(there.experiment_id)}`")
+    rename = f"mlflow experiments rename --experiment-id {there.experiment_id} --new-name {name}"
+    raise RegistryError(
+        f"the ledger of {model} was renamed in MLflow, to {there.name!r}; to mend that: "
+        f"{', then '.join([*steps, f'`{rename}`'])}"
+    )
+
+
+def _run_in(client: Any, found: Any, model: str) -> Any:
     from mlflow.entities import ViewType
 
-    found = client.get_experiment_by_name(f"{PREFIX}/{model}")
-    if found is None:
-        return None
     if found.lifecycle_stage != "active":
         raise RegistryError(
             f"the ledger of {model} was deleted in MLflow: restore it with "
-            f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
+            f"`{_restore(found.experiment_id)}`"
         )
     runs = client.search_runs([found.experiment_id], run_view_type=ViewType.ALL)
     ledgers = [run for run in runs if run.data.tags.get(TAG) == model]
@@ -241,26 +211,57 @@ def _find(client: Any, model: str) -> Any:
     return ledgers[0]
 
 
+def _entries_anywhere(client: Any, model: str) -> Any:
+    """The run that holds entries of a model's ledger, in whatever experiment, deleted or not.
+
+    One that was never begun, such as that of a killed beginner, holds none.
+    """
+    from mlflow.entities import ViewType
+
+    there: list[str] = []
+    token = None
+    while True:
+        page = client.search_experiments(view_type=ViewType.ALL, page_token=token)
+        there += [found.experiment_id for found in page]
+        token = page.token
+        if not token:
+            break
+    runs = client.search_runs(there, f"tags.`{TAG}` = '{model}'", run_view_type=ViewType.ALL)
+    most = max(runs, key=lambda run: len(run.data.params), default=None)
+    return most if most is not None and most.data.params else None
+
+
+def _restore(experiment: str) -> str:
+    return f"mlflow experiments restore --experiment-id {experiment}"
+
+
 def _begin(client: Any, model: str) -> str:
-    """The id of the ledger's run. Made under another name; one of all who do takes the name."""
+    """The id of the ledger's run. Made under another name; one of all who do takes the name.
+
+    Others that were being made are deleted then: those of whoever was killed while at it. Whoever
+    still is finds the name taken, as if theirs were there.
+    """
     from mlflow.exceptions import MlflowException
 
     name = f"{PREFIX}/{model}"
     note = f"Who promoted which version of {model}: `facewright history`. Never delete this."
     apart = client.create_experiment(
-        f"{name}, being made ({secrets.token_hex(4)})", tags={"mlflow.note.content": note}
+        f"{name}{BEING_MADE} ({secrets.token_hex(4)})", tags={"mlflow.note.content": note}
     )
     run = client.create_run(apart, run_name="ledger", tags={TAG: model})
-    client.set_terminated(run.info.run_id, "FINISHED")
+    run_id = str(run.info.run_id)
+    client.set_terminated(run_id, "FINISHED")
     try:
         client.rename_experiment(apart, name)
     except MlflowException:  # another was first, or the server's answer was lost
         if (found := _find(client, model)) is None:
             raise
-        if found.info.run_id != run.info.run_id:
-            client.delete_experiment(apart)
-        return str(found.info.run_id)
-    return str(run.info.run_id)
+        run_id = str(found.info.run_id)
+    for left in client.search_experiments(filter_string=f"name LIKE '{name}{BEING_MADE}%'"):
+        if left.name.startswith(f"{name}{BEING_MADE}"):  # `_` of a name stands for any character
+            with suppress(MlflowException):  # another did
+                client.delete_experiment(left.experiment_id)
+    return run_id
 
 
 def _claimed(client: Any, run_id: str, entry: Entry) -> bool:

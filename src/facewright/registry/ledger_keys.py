@@ -74,12 +74,17 @@ def signer() -> Signer:
         StorageError: it cannot be read or written.
     """
     path = _key_file()
-    with storage_errors(path):
-        if not path.exists():
-            _make_key(path)
-        if path.stat().st_mode & 0o077:
-            say(f"ledger: others can read the key {path}: chmod 600 it")
-        content = path.read_bytes()
+    try:
+        with storage_errors(path):
+            if not path.exists():
+                _make_key(path)
+            content = path.read_bytes()
+            if path.stat().st_mode & 0o077:
+                say(f"ledger: others can read the key {path}: chmod 600 it")
+    except OSError as error:  # most likely a folder
+        raise RegistryError(
+            f"{path} cannot be read as a key ({error.strerror}): name a file in ${KEY_VARIABLE}"
+        ) from error
     try:
         private = serialization.load_pem_private_key(content, password=None)
     except (ValueError, TypeError) as error:
@@ -100,13 +105,13 @@ def trusted_keys() -> dict[str, str]:
     """
     found = {}
     for path in sorted(keys_folder().glob("*.pub")):
-        with storage_errors(path):
-            content = path.read_bytes()
         try:
+            with storage_errors(path):
+                content = path.read_bytes()
             key = serialization.load_pem_public_key(content)
             if not isinstance(key, Ed25519PublicKey):
                 raise ValueError
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise RegistryError(
                 f"{path} is no Ed25519 public key in PEM: write it with `facewright ledger key`"
             ) from error

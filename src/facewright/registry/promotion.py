@@ -3,6 +3,9 @@
 The ledger's entry is the promotion; the alias `champion`, by which others load the version,
 follows it. Where a process dies between the two, the next command moves the alias. `challenger` is
 the version that was registered last.
+
+What MLflow says of a version (its tags, its decision, its files) counts only where it is what the
+ledger's entries, signed by trusted keys, say of it.
 """
 
 from typing import Any
@@ -10,8 +13,8 @@ from typing import Any
 from facewright.errors import RegistryError
 from facewright.progress import say
 from facewright.registry.chain import Draft, Ledger, named, shortened
-from facewright.registry.gate import Champion, Decision
-from facewright.registry.ledger import append, hint, read_ledger, sound_ledger
+from facewright.registry.gate import PROMOTE, Champion, Decision
+from facewright.registry.ledger import append, check_known, hint, model_exists, sound_ledger
 from facewright.registry.ledger_keys import present_actor
 from facewright.registry.registration import register
 from facewright.registry.server import registry_errors
@@ -23,6 +26,7 @@ from facewright.registry.versions import (
     SERVED,
     Version,
     all_versions,
+    check_served,
     decision_digest,
     get_aliases,
     get_decision,
@@ -45,40 +49,40 @@ def promote(
 
     Raises:
         RegistryError: there is no such version, the gate held it or compared it with another
-            champion than the one that serves now, somebody else promoted at the same moment, its
-            tags or the ledger were changed, or the alias was moved by other means than these.
+            champion than the one that serves now, its decision is not in the ledger, somebody else
+            promoted at the same moment, its tags, its weights or the ledger were changed, or the
+            alias was moved by other means than these.
     """
     client = connect()
     with registry_errors(f"{model} cannot be promoted"):
+        ledger = sound_ledger(client, model)
+        model_exists(client, ledger)
         aliases = get_aliases(client, model)
         if version is None:
             if CHALLENGER not in aliases:
                 raise RegistryError(f"{model} has no challenger: register a version first")
             version = aliases[CHALLENGER]
         chosen = get_version(client, model, version)
-        ledger = sound_ledger(client, model)
+        check_known(ledger, chosen)
         serving, alias = ledger.standing.champion, aliases.get(CHAMPION)
-        begins = serving is None and alias == version  # champion from before there was a ledger
-        if alias != serving and not begins:
-            if version != serving:
-                _settle(client, ledger, alias)
-            else:  # asked for by name: this is how an alias that was moved by hand comes back
-                _follow(client, model)
         if version == serving:
+            if alias != serving:  # asked for by name: so one that was moved by hand comes back
+                _follow(client, model)
             return get_version(client, model, version)
+        _settle(client, ledger, alias)
         decision = _passed(client, chosen, ledger)
-        if decision.champion != serving and not begins:
+        if decision.champion != serving:
             raise RegistryError(
                 f"the gate judged {model} version {version} when the champion was "
                 f"{named(decision.champion)}; it is {named(serving)} now: run the gate again and "
                 "register"
             )
-        why = "it was champion before the ledger began" if begins else shortened(decision.reason)
+        check_served(client, chosen)
         draft = Draft(
             action="promote",
             version=version,
             actor=actor or present_actor(),
-            reason=why if reason is None else reason,
+            reason=shortened(decision.reason) if reason is None else reason,
             outcome=decision.outcome,
             evidence=decision_digest(decision),
             lineage=chosen.lineage,
@@ -88,8 +92,11 @@ def promote(
         return get_version(client, model, version)
 
 
-def rollback(model: str, *, actor: str | None = None, reason: str | None = None) -> Version:
+def rollback(model: str, *, actor: str | None = None, reason: str | None = None) -> Version | None:
     """Make the champion before the present one champion again; a second one goes further back.
+
+    Where the present one was deleted in MLflow and none before it is left, it is retired: there is
+    no champion then, and the value is None.
 
     Args:
         actor: who does it; else `present_actor`.
@@ -97,36 +104,42 @@ def rollback(model: str, *, actor: str | None = None, reason: str | None = None)
 
     Raises:
         RegistryError: there is no champion, or none before it that is still registered, somebody
-            else promoted or rolled back at the same moment, the ledger was changed, or the alias
-            was moved by other means than these.
+            else promoted or rolled back at the same moment, tags or the ledger were changed, or
+            the alias was moved by other means than these.
     """
     client = connect()
     with registry_errors(f"{model} cannot be rolled back"):
-        aliases = get_aliases(client, model)
         ledger = sound_ledger(client, model)
-        _settle(client, ledger, aliases.get(CHAMPION))
+        model_exists(client, ledger)
+        aliases, there = get_aliases(client, model), all_versions(client, model)
         *before, left = ledger.standing.champions or (None,)
+        deleted = left is not None and left not in there
+        if not deleted:
+            _settle(client, ledger, aliases.get(CHAMPION))
         if left is None:
             raise RegistryError(f"{model} has no champion to roll back from")
-        there = all_versions(client, model)
         back = next((there[number] for number in reversed(before) if number in there), None)
-        if back is None:
+        if back is not None:
+            check_known(ledger, back)
+        elif not deleted:
             gone = f" that is still registered ({', '.join(map(str, before))})" if before else ""
             raise RegistryError(
                 f"{model} version {left} replaced no champion{gone}: none to return to"
             )
+        number = left if back is None else back.version
+        promoted = [entry for entry in ledger.of(number) if entry.action == "promote"][-1]
         draft = Draft(
-            action="rollback",
-            version=back.version,
+            action="retire" if back is None else "rollback",
+            version=number,
             actor=actor or present_actor(),
             reason="no reason given" if reason is None else reason,
             outcome="",
-            evidence=back.evidence,
-            lineage=back.lineage,
+            evidence=promoted.evidence,
+            lineage=promoted.lineage,
         )
         append(client, model, draft, needed=lambda now: _unchanged(now, left))
         _follow(client, model)
-        return get_version(client, model, back.version)
+        return None if back is None else get_version(client, model, number)
 
 
 def was_rolled_back(model: str, version: int) -> bool:
@@ -134,28 +147,27 @@ def was_rolled_back(model: str, version: int) -> bool:
     client = connect()
     with registry_errors(f"{model} version {version} cannot be read"):
         get_version(client, model, version)
-        return version in read_ledger(client, model).standing.rolled_back
+        return version in sound_ledger(client, model).standing.rolled_back
 
 
 def champion(model: str) -> Champion | None:
     """The version that serves, with its scores on the verification pairs; None before the first.
 
     Raises:
-        RegistryError: the ledger names another version, and no promotion under way explains it; or
-            its scores were edited.
+        RegistryError: the ledger does not verify, names another version, and no promotion under
+            way explains it, or knows it with other tags; or it was deleted, or its scores edited.
     """
     client = connect()
     with registry_errors(f"the champion of {model} cannot be read"):
-        if not client.search_registered_models(f"name='{model}'"):
+        ledger = sound_ledger(client, model)
+        if not model_exists(client, ledger):
             return None
-        number = get_aliases(client, model).get(CHAMPION)
-        ledger = read_ledger(client, model)
-        if ledger.entries and number != ledger.standing.champion:
-            _explained(ledger, number)
-            number = ledger.standing.champion  # the alias is about to follow
+        _explained(client, ledger, get_aliases(client, model).get(CHAMPION))
+        number = ledger.standing.champion  # the alias may be about to follow
         if number is None:
             return None
         version = get_version(client, model, number)
+        check_known(ledger, version)
         return Champion(
             version=version.version,
             serve=version.serve,
@@ -166,17 +178,16 @@ def champion(model: str) -> Champion | None:
 
 
 def _passed(client: Any, version: Version, ledger: Ledger) -> Decision:
-    """The decision on a version, which lets it pass."""
-    where = f"{version.model} version {version.version}"
-    for entry in ledger.entries:
-        if entry.version == version.version and entry.lineage != version.lineage:
-            raise RegistryError(
-                f"tags of {where} are not those of ledger entry {entry.number}: somebody changed "
-                "what it says of its origin; register it under another model"
-            )
+    """The decision on a version, which lets it pass and was entered."""
     decision = get_decision(client, version)
-    if decision.outcome != "promote":
-        raise RegistryError(f"the gate says {decision.outcome} to {where}: {decision.reason}")
+    if decision.outcome != PROMOTE:
+        raise RegistryError(f"the gate says {decision.outcome} to {version}: {decision.reason}")
+    evidence = decision_digest(decision)
+    if not ledger.holds(version.version, evidence=evidence, outcome=PROMOTE):
+        raise RegistryError(
+            f"no entry of the ledger holds the decision on {version} ({evidence[:12]}): nobody "
+            "whose key is trusted registered it; run gate and register again"
+        )
     return decision
 
 
@@ -194,9 +205,9 @@ def _unchanged(ledger: Ledger, serving: int | None) -> bool:
 
 def _settle(client: Any, ledger: Ledger, alias: int | None) -> None:
     """Move the alias where a process died before it could; refuse where that explains nothing."""
+    _explained(client, ledger, alias)
     if alias == ledger.standing.champion:
         return
-    _explained(ledger, alias)
     _follow(client, ledger.model)
     say(
         f"{ledger.model}: {named(ledger.standing.champion)} is champion now, as the ledger says; "
@@ -204,15 +215,18 @@ def _settle(client: Any, ledger: Ledger, alias: int | None) -> None:
     )
 
 
-def _explained(ledger: Ledger, alias: int | None) -> None:
-    """Refuse an alias that an unfinished move of the last champion does not explain."""
-    move = ledger.last_move
-    if move is not None and alias == move.previous_champion:
+def _explained(client: Any, ledger: Ledger, alias: int | None) -> None:
+    """Refuse an alias that an unfinished move of the last champion does not explain, and a champion
+    that was deleted, with which MLflow deletes the alias."""
+    serving, move = ledger.standing.champion, ledger.last_move
+    if alias == serving:
         return
-    serving = ledger.standing.champion
+    there = serving in all_versions(client, ledger.model)
+    if there and move is not None and alias == move.previous_champion:
+        return
     raise RegistryError(
         f"champion of {ledger.model} is {named(alias)} in MLflow, and {named(serving)} in the "
-        f"ledger: {hint(serving, alias)}"
+        f"ledger: {hint(serving, there=there)}"
     )
 
 
@@ -222,10 +236,10 @@ def _follow(client: Any, model: str) -> None:
     Aliases are last-write-wins. Whoever sets one looks again afterwards, so that the last to set it
     has seen the last entry.
     """
-    wanted = sound_ledger(client, model).standing.champion
-    while wanted is not None:
+    ledger = sound_ledger(client, model)
+    while (wanted := ledger.standing.champion) is not None:
+        check_known(ledger, get_version(client, model, wanted))
         set_alias(client, model, CHAMPION, wanted)
-        now = read_ledger(client, model).standing.champion
-        if now == wanted:
+        ledger = sound_ledger(client, model)
+        if ledger.standing.champion == wanted:
             return
-        wanted = now

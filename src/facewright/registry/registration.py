@@ -22,8 +22,14 @@ from facewright.evaluation.record import SCORES
 from facewright.files import file_digest, storage_errors, values_digest
 from facewright.models.recognizer import RecognizerCard, read_card
 from facewright.registry.chain import Draft, Ledger, shortened
-from facewright.registry.gate import Decision
-from facewright.registry.ledger import append
+from facewright.registry.gate import PROMOTE, Decision
+from facewright.registry.ledger import (
+    append,
+    check_known,
+    check_signer,
+    model_exists,
+    sound_ledger,
+)
 from facewright.registry.ledger_keys import present_actor
 from facewright.registry.lineage import Lineage
 from facewright.registry.packaging import write_model
@@ -37,26 +43,32 @@ from facewright.registry.server import (
 )
 from facewright.registry.tracking import RECOGNIZER_TAG, START_TAG, connect
 from facewright.registry.versions import (
+    ABOUT,
     CHALLENGER,
     DECISION,
     DIGEST,
     EVALUATION,
+    METRICS_DIGEST,
     OUTCOME,
     PAIRS,
     PARENT_RUN,
     PARENTS,
     REASON,
+    RECOGNIZERS,
     SCORES_DIGEST,
     SERVE,
     SERVED,
     Version,
     decision_digest,
     decision_path,
+    get_aliases,
     get_version,
+    lasting,
     set_alias,
     version_from,
 )
 
+METRICS = "metrics.json"  # among the files of an evaluation
 WEIGHTS_TAG = "facewright.weights."  # and a recognizer's name: its weights_sha256
 
 
@@ -86,8 +98,8 @@ def register(
 
     Raises:
         RegistryError: the server cannot be used, the recognizer to serve is missing, the decision
-            is on other weights or scores, or the ledger does not verify or does not trust this
-            person's key.
+            is on other weights or scores, the ledger does not verify, does not trust this person's
+            key or knows a version with other content, or a version was made by hand.
         EngineError: a folder is no recognizer, or its weights are not those of its card.
     """
     cards = {name: read_card(folder) for name, folder in folders.items()}
@@ -95,32 +107,44 @@ def register(
         raise RegistryError(
             f"the gate serves {decision.serve!r}, which is not among {', '.join(sorted(cards))}"
         )
-    evaluation_files = list(evaluation_files)
-    scores = next((file_digest(file) for file in evaluation_files if file.name == SCORES), "")
-    _check_judged(cards, scores, decision)
-    digest = _content_digest(cards, metrics, decision)
+    files = {file.name: file for file in evaluation_files}
+    digests = {
+        tag: file_digest(files[name])
+        for tag, name in ((SCORES_DIGEST, SCORES), (METRICS_DIGEST, METRICS))
+        if name in files
+    }
+    _check_judged(cards, digests.get(SCORES_DIGEST, ""), decision)
+    digest = content_digest(cards, metrics, serve=decision.serve, pairs=decision.pairs_digest)
     path = decision_path(decision_digest(decision))
     client = connect()
     with registry_errors(f"{model} cannot be registered"):
+        ledger = sound_ledger(client, model)
+        check_signer(ledger)
+        model_exists(client, ledger)
+        described = {**_tags(cards, digest, decision, lineage), **digests}
         found = _find(client, model, digest)
         if found is None:
-            described = _tags(cards, digest, decision, lineage, scores=scores)
             described |= _ancestry(client, cards)
             with tempfile.TemporaryDirectory() as folder:
                 write_model(
                     Path(folder), cards[decision.serve], flip=flip, commit=lineage.git_commit
                 )
                 run_id = _filled_run(
-                    client, digest, folders, metrics, evaluation_files, described, Path(folder)
+                    client, digest, folders, metrics, files.values(), described, Path(folder)
                 )
             client.log_dict(run_id, decision.values(), path)
             found = _created(client, model, digest, run_id, described)
+        _check_same(found, described)
+        check_known(ledger, found)
         # A comparison of the champion with itself says nothing new.
-        elif decision.champion != found.version and found.tags.get(DECISION) != path:
+        if decision.champion != found.version or not _is_entered(ledger, found):
+            # In this order, so that a decision that counts is there and was entered.
             client.log_dict(found.run_id, decision.values(), path)
+            _enter(client, found, decision, actor or present_actor())
             for key, value in _decision_tags(decision).items():
-                client.set_model_version_tag(model, str(found.version), key, value)
-        _enter(client, get_version(client, model, found.version), actor or present_actor())
+                if found.tags.get(key) != value:
+                    client.set_model_version_tag(model, str(found.version), key, value)
+        _remove_doubles(client, found, digest, ledger)
         if CHALLENGER not in found.aliases:
             set_alias(client, model, CHALLENGER, found.version)
         return get_version(client, model, found.version)
@@ -141,33 +165,77 @@ def _check_judged(cards: Mapping[str, RecognizerCard], scores: str, decision: De
         )
 
 
-def _enter(client: Any, version: Version, actor: str) -> None:
-    """Say in the ledger that a version was registered, and that the gate does not let it pass."""
+def _check_same(version: Version, described: Mapping[str, str]) -> None:
+    """Refuse a version that holds this content by the one tag by which it was found, and by others
+    does not: the ledger would vouch for what somebody made by hand."""
+    for key in (SERVE, PAIRS, SERVED, *(key for key in described if key.startswith(WEIGHTS_TAG))):
+        if version.tags.get(key) != described[key]:
+            raise RegistryError(
+                f"{version} has the content digest of these recognizers and another {key}: its "
+                "tags were changed or made by hand; delete it, or register under another `model` "
+                "in mlflow/promotion.yaml"
+            )
+
+
+def _is_entered(ledger: Ledger, version: Version) -> bool:
+    """Whether the decision that counts is in the ledger."""
+    outcome = version.tags.get(OUTCOME, "")
+    return ledger.holds(version.version, evidence=version.evidence, outcome=outcome)
+
+
+def _enter(client: Any, version: Version, decision: Decision, actor: str) -> None:
+    """Say in the ledger that a version was registered, and what the gate says to it: with the
+    registration if it is the first decision, else as `accept` or `reject`."""
+    evidence = decision_digest(decision)
 
     def is_new(action: str, ledger: Ledger) -> bool:
-        return not any(
-            (entry.action, entry.version) == (action, version.version)
-            and (action == "register" or entry.evidence == version.evidence)
-            for entry in ledger.entries
-        )
+        check_known(ledger, version)
+        entries = ledger.of(version.version)
+        if action == "register":
+            return not entries
+        said = ("register", "accept") if action == "accept" else ("reject",)
+        return not any((e.evidence, e.action) in {(evidence, a) for a in said} for e in entries)
 
-    outcome = version.tags.get(OUTCOME, "")
-    for action in ("register",) if outcome == "promote" else ("register", "reject"):
+    for action in ("register", "accept" if decision.outcome == PROMOTE else "reject"):
         draft = Draft(
             action=action,
             version=version.version,
             actor=actor,
-            reason=shortened(version.tags.get(REASON, "")),
-            outcome=outcome,
-            evidence=version.evidence,
+            reason=shortened(decision.reason),
+            outcome=decision.outcome,
+            evidence=evidence,
             lineage=version.lineage,
         )
         append(client, version.model, draft, needed=partial(is_new, action))
 
 
-def _content_digest(
-    cards: Mapping[str, RecognizerCard], metrics: Mapping[str, float], decision: Decision
+def _remove_doubles(client: Any, first: Version, digest: str, ledger: Ledger) -> None:
+    """Delete later versions of the same content: of this process, if another was faster at the same
+    moment, or of one that was killed before it could. None of them was ever entered."""
+    from mlflow.exceptions import MlflowException
+
+    wanted = f"name='{first.model}' and tags.`{DIGEST}`='{digest}'"
+    found = [int(version.version) for version in client.search_model_versions(wanted)]
+    doubles = [number for number in found if number > first.version and not ledger.of(number)]
+    used = set(get_aliases(client, first.model).values()) if doubles else set()
+    for number in doubles:
+        if number not in used:
+            try:
+                client.delete_model_version(first.model, str(number))
+            except MlflowException as error:  # whoever made it was faster
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+
+
+def content_digest(
+    cards: Mapping[str, RecognizerCard], metrics: Mapping[str, float], *, serve: str, pairs: str
 ) -> str:
+    """sha256 of what makes a version another one.
+
+    Args:
+        serve: the recognizer that is served.
+        pairs: digest of the pairs that the metrics were measured on.
+    """
     recognizers = {name: asdict(card) for name, card in cards.items()}
     for values in recognizers.values():
         if values["format"] == "engine":
@@ -175,12 +243,12 @@ def _content_digest(
             del values["weights_sha256"]
     # An engine's own figures change with its bytes, a timing with every run.
     engines = {name for name, card in cards.items() if card.format == "engine"}
-    lasting = {
+    constant = {
         key: float(value)
         for key, value in metrics.items()
         if not _is_timing(key) and key.partition(".")[0] not in engines
     }
-    return values_digest([recognizers, decision.serve, decision.pairs_digest, lasting])
+    return values_digest([recognizers, serve, pairs, constant])
 
 
 def _is_timing(key: str) -> bool:
@@ -205,8 +273,12 @@ def _filled_run(
     tags: Mapping[str, str],
     loadable: Path,
 ) -> str:
-    """The id of a finished run that holds everything; one that was left unfinished is completed."""
+    """The id of a finished run that holds everything; one that was left unfinished is completed.
+
+    One of the same content from another evaluation or commit stays as it is: its files are others.
+    """
     runs = client.search_runs([experiment(client)], f"tags.`{DIGEST}` = '{digest}'")
+    runs = [run for run in runs if lasting(run.data.tags) == lasting(tags)]
     finished = [run for run in runs if run.info.status == "FINISHED"]
     if finished:
         return str(finished[0].info.run_id)
@@ -216,13 +288,13 @@ def _filled_run(
     with _failed_run_marked(client, run_id):
         for name, folder in folders.items():
             with storage_errors(folder):
-                client.log_artifacts(run_id, str(folder), f"model/recognizers/{name}")
+                client.log_artifacts(run_id, str(folder), f"{RECOGNIZERS}/{name}")
         for file in evaluation_files:
             with storage_errors(file):
                 client.log_artifact(run_id, str(file), EVALUATION)
         with storage_errors(loadable):
             client.log_artifacts(run_id, str(loadable), "model")
-        client.log_dict(run_id, dict(tags), "model/version.json")
+        client.log_dict(run_id, dict(tags), ABOUT)
         send_points(client, run_id, points(metrics, 0))
         client.set_terminated(run_id, "FINISHED")
     return run_id
@@ -251,12 +323,8 @@ def _created(client: Any, model: str, digest: str, run_id: str, tags: Mapping[st
     made = client.create_model_version(
         model, source=f"runs:/{run_id}/model", run_id=run_id, tags=dict(tags)
     )
-    first = _find(client, model, digest)
-    # Somebody registering the same content at the same moment was first: theirs stays.
-    if first is not None and first.version < int(made.version):
-        client.delete_model_version(model, made.version)
-        return first
-    return version_from(made)
+    # Somebody registering the same content at the same moment may have been first.
+    return _find(client, model, digest) or version_from(made)
 
 
 def _tags(
@@ -264,8 +332,6 @@ def _tags(
     digest: str,
     decision: Decision,
     lineage: Lineage,
-    *,
-    scores: str,
 ) -> dict[str, str]:
     served = cards[decision.serve]
     return {
@@ -274,7 +340,6 @@ def _tags(
         SERVE: decision.serve,
         PAIRS: decision.pairs_digest,
         SERVED: served.weights_sha256,
-        **({SCORES_DIGEST: scores} if scores else {}),
         "facewright.data_digest": served.data_digest,
         "facewright.code_digest": served.code_digest,
         **{

@@ -1,5 +1,6 @@
 """Registered versions as MLflow has them: their names, tags, aliases and decisions."""
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from facewright.errors import EvaluationError, RegistryError
+from facewright.errors import EngineError, EvaluationError, RegistryError
 from facewright.evaluation.record import SCORES, read_scores
 from facewright.files import values_digest
+from facewright.models.recognizer import read_card
 from facewright.registry.gate import Decision, read_decision
 
 CHAMPION = "champion"
@@ -25,7 +27,10 @@ SERVE = "facewright.serve"
 PAIRS = "facewright.pairs_digest"
 SERVED = "facewright.served_digest"  # weights_sha256 of what is served
 SCORES_DIGEST = "facewright.scores_digest"  # sha256 of the file of scores
-EVALUATION = "model/evaluation"  # where the files of its evaluation lie in its run
+METRICS_DIGEST = "facewright.metrics_digest"  # sha256 of the file of metrics
+# Where its files lie in its run: those of its evaluation, its recognizers, its tags.
+EVALUATION, RECOGNIZERS, ABOUT = "model/evaluation", "model/recognizers", "model/version.json"
+RESTORE = "put it back, or register under another `model` in mlflow/promotion.yaml"
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,15 @@ class Version:
     @property
     def lineage(self) -> str:
         """sha256 of all tags that say what it was made from and what it holds."""
-        return values_digest(
-            {
-                key: value
-                for key, value in self.tags.items()
-                if key.startswith("facewright.") and key not in LATER
-            }
-        )
+        return values_digest(lasting(self.tags))
+
+    def __str__(self) -> str:
+        return f"{self.model} version {self.version}"
+
+
+def lasting(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that say what a version was made from and what it holds; they never change."""
+    return {k: v for k, v in tags.items() if k.startswith("facewright.") and k not in LATER}
 
 
 def version_from(found: Any) -> Version:
@@ -142,6 +149,25 @@ def decision_digest(decision: Decision) -> str:
     return values_digest(decision.values())
 
 
+def get_file(client: Any, version: Version, path: str, folder: str) -> Path:
+    """A file or folder of a version, from its run.
+
+    Raises:
+        RegistryError: it is not there.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(client.download_artifacts(version.run_id, path, folder))
+    except (OSError, MlflowException) as error:  # a store says either of a file that is missing
+        beside = client.list_artifacts(version.run_id, path.rpartition("/")[0])
+        if path in {file.path for file in beside}:
+            raise
+        raise RegistryError(
+            f"{path} of {version} is gone from run {version.run_id}: {RESTORE}"
+        ) from error
+
+
 def get_scores(client: Any, version: Version) -> pd.DataFrame | None:
     """The scores of what a version serves, checked against the digest; None where none were kept.
 
@@ -151,17 +177,18 @@ def get_scores(client: Any, version: Version) -> pd.DataFrame | None:
     digest = version.tags.get(SCORES_DIGEST)
     if not digest:
         return None
-    where = f"the scores of {version.model} version {version.version}"
     with tempfile.TemporaryDirectory() as folder:
-        got = client.download_artifacts(version.run_id, f"{EVALUATION}/{SCORES}", folder)
+        got = get_file(client, version, f"{EVALUATION}/{SCORES}", folder)
         try:
-            scores = read_scores(Path(got), digest=digest)
+            scores = read_scores(got, digest=digest)
         except EvaluationError as error:
             raise RegistryError(
-                f"{where} were edited (their digest disagrees): register under another `model`"
+                f"the scores of {version} were edited (their digest disagrees): {RESTORE}"
             ) from error
     if version.serve not in scores:
-        raise RegistryError(f"{where} hold none of {version.serve!r}, which it serves")
+        raise RegistryError(
+            f"the scores of {version} hold none of {version.serve!r}, which it serves"
+        )
     return scores[version.serve]
 
 
@@ -171,20 +198,49 @@ def get_decision(client: Any, version: Version, digest: str | None = None) -> De
     Raises:
         RegistryError: it passed no gate, or the decision is missing or was edited.
     """
-    where = f"{version.model} version {version.version}"
     digest = version.evidence if digest is None else digest
     if not digest:
-        raise RegistryError(f"{where} has passed no gate: register it with facewright")
+        raise RegistryError(f"{version} has passed no gate: register it with facewright")
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            got = client.download_artifacts(version.run_id, decision_path(digest), folder)
-        except OSError as error:  # so says a store of plain files
-            raise RegistryError(
-                f"the decision on {where} is gone from run {version.run_id}: register again"
-            ) from error
-        decision = read_decision(Path(got))
+        decision = read_decision(get_file(client, version, decision_path(digest), folder))
     if decision_digest(decision) != digest:
         raise RegistryError(
-            f"the decision on {where} was edited (its digest disagrees): register again"
+            f"the decision on {version} was edited (its digest disagrees): register again"
         )
     return decision
+
+
+def check_about(client: Any, version: Version) -> None:
+    """Refuse a version whose `version.json`, by which it is loaded, says other than its tags.
+
+    Raises:
+        RegistryError: it does, or is missing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            values = json.loads(get_file(client, version, ABOUT, folder).read_bytes())
+            agrees = lasting(values) == lasting(version.tags)
+        except (ValueError, AttributeError):
+            agrees = False
+    if not agrees:
+        raise RegistryError(f"{ABOUT} of {version} does not say what its tags do: {RESTORE}")
+
+
+def check_served(client: Any, version: Version) -> None:
+    """Refuse a version that would not serve the weights that its tags name.
+
+    Raises:
+        RegistryError: they are others, or missing.
+    """
+    check_about(client, version)
+    with tempfile.TemporaryDirectory() as folder:
+        got = get_file(client, version, f"{RECOGNIZERS}/{version.serve}", folder)
+        try:
+            digest = read_card(got).weights_sha256
+        except EngineError:
+            digest = ""
+    if digest != version.tags.get(SERVED):
+        raise RegistryError(
+            f"{version.serve} of {version} was changed in run {version.run_id}: its weights are "
+            f"not those that were registered: {RESTORE}"
+        )

@@ -8,7 +8,7 @@ import pandas as pd
 from facewright.errors import EvaluationError
 from facewright.evaluation.comparison import Comparison, compare
 from facewright.evaluation.record import SCORES, people_of, read_facts, read_scores
-from facewright.files import whole_directory, write_json
+from facewright.files import whole_directory
 from facewright.params import Gate
 from facewright.progress import say
 from facewright.registry.gate import REFERENCE, TEACHER, Evidence, decide, write_decision
@@ -20,7 +20,7 @@ FORMS = ("student-int8",)  # compressed forms that may be served, the one to pre
 
 
 def run(*, evaluate: Path, output: Path, params: Gate) -> str:
-    """Write `decision.json` and `policy.json`; returns `promote`, `hold` or `insufficient …`."""
+    """Write `decision.json`; returns `promote`, `hold` or `insufficient evidence`."""
     facts = read_facts(evaluate)
     scores = read_scores(evaluate / SCORES, digest=facts["scores_digest"])
     for name in (TEACHER, REFERENCE, *FORMS):
@@ -68,7 +68,6 @@ def run(*, evaluate: Path, output: Path, params: Gate) -> str:
     )
     with whole_directory(output) as folder:
         write_decision(folder / "decision.json", decision)
-        write_json(folder / "policy.json", params.model_dump())
     for rule in decision.rules:
         say(f"gate: {rule.result.upper():7} {rule.name}: {rule.evidence}")
     say(f"gate: {decision.outcome}, {decision.serve} would be served")

@@ -1,12 +1,12 @@
 """promote: the registered version becomes champion, if the gate said so."""
 
-import json
 from pathlib import Path
 
 from facewright.files import whole_directory, write_json
 from facewright.progress import say
 from facewright.registry.gate import read_decision
 from facewright.registry.promotion import promote, was_rolled_back
+from facewright.stages.metrics import read_written
 
 
 def run(*, gate: Path, register: Path, output: Path) -> None:
@@ -16,7 +16,8 @@ def run(*, gate: Path, register: Path, output: Path) -> None:
     VERSION` brings it in again.
     """
     decision = read_decision(gate / "decision.json")
-    registered = json.loads((register / "version.json").read_text(encoding="utf-8"))
+    found = register / "version.json"
+    registered = read_written(found, stage="register", keys=("model", "version"))
     model, version = registered["model"], registered["version"]
     reason = "" if decision.outcome == "promote" else decision.reason
     if not reason and was_rolled_back(model, version):

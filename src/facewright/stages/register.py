@@ -1,6 +1,5 @@
 """register: all forms of the recognizer become one version in MLflow, the challenger."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,8 +36,8 @@ def run(
         "student-int8": quantize / "student-int8",
     }
     folders |= {card.parent.name: card.parent for card in sorted(compile.glob("*/recognizer.yaml"))}
-    model = json.loads((gate / "policy.json").read_text(encoding="utf-8"))["model"]
     decision = read_decision(gate / "decision.json")
+    model, metrics = decision.model, read_metrics(evaluate, stage="evaluate")
     with whole_directory(output) as folder:
         described = model_card_of(
             evaluate,
@@ -53,7 +52,7 @@ def run(
         version = register(
             model=model,
             folders=folders,
-            metrics=read_metrics(evaluate),
+            metrics=metrics,
             evaluation_files=[*evaluated, folder / "model-card.md"],
             decision=decision,
             lineage=lineage,

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from facewright.models.recognizer import WEIGHTS, write_card
+from facewright.registry.gate import Decision, Rule
+from facewright.registry.lineage import Lineage
+from facewright.registry.promotion import register
 from facewright.registry.tracking import connect
+from tests.unit.registry.recognizers import Folders
 
 
 @pytest.fixture(scope="session")
@@ -53,37 +56,43 @@ def switch(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lambda address: monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
 
 
-class Folders:
-    """Recognizer folders with a few bytes for weights."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def __call__(self, seed: str, *, engine: bytes | None = None) -> dict[str, Path]:
-        folders = {}
-        kinds = {"teacher": "torch", "student": "onnx", "student-int8": "onnx"}
-        if engine is not None:
-            kinds["student-sm86"] = "engine"
-        for name, kind in kinds.items():
-            folder = self.root / seed / name
-            folder.mkdir(parents=True, exist_ok=True)
-            content = f"{seed} {name}".encode() if kind != "engine" else engine
-            (folder / WEIGHTS[kind]).write_bytes(content or b"")
-            write_card(
-                folder,
-                name=name,
-                format=kind,
-                network="resnet_tiny",
-                embedding_size=8,
-                precision="int8" if "int8" in name else "fp32",
-                data_digest="d" * 64,
-                code_digest="c" * 64,
-                engine={"target": "sm86"} if kind == "engine" else {},
-            )
-            folders[name] = folder
-        return folders
-
-
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
     return Folders(tmp_path / "recognizers")
+
+
+@pytest.fixture
+def add(store: Path, folders: Folders) -> Callable[..., int]:
+    """Register a version that differs by `seed`; returns its number.
+
+    With `scores` there is an evaluation, whose file of scores holds them.
+    """
+
+    def run(
+        seed: str,
+        *,
+        outcome: str = "promote",
+        against: int | None = None,
+        model: str = "facewright",
+        scores: bytes | None = None,
+    ) -> int:
+        passed = outcome == "promote"
+        rule = Rule(
+            "min_accuracy", "outcome", "pass" if passed else "fail", f"{seed} 0.9, at least 0.85"
+        )
+        files = []
+        if scores is not None:
+            files = [store / "scores.parquet", store / "metrics.json"]
+            files[0].write_bytes(scores)
+            files[1].write_text('{"student.accuracy": 0.9, "student.eer": null}')
+        return register(
+            model=model,
+            folders=folders(seed),
+            metrics={"student.accuracy": 0.9} if files else {},
+            evaluation_files=files,
+            decision=Decision(outcome, "student", against, "a" * 64, (rule,)),
+            lineage=Lineage("m5.dir", "c0ffee", "p" * 64),
+            actor="the graph",
+        ).version
+
+    return run

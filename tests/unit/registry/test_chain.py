@@ -1,5 +1,6 @@
 """The chain of entries: one altered byte anywhere is caught and named; without MLflow."""
 
+import errno
 import hashlib
 import json
 from base64 import b64decode
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from facewright.errors import RegistryError
+from facewright.errors import RegistryError, StorageError
+from facewright.registry.audit import verify_file
 from facewright.registry.chain import Draft, Ledger, Standing, examine, sign
-from facewright.registry.ledger import verify_file
 from facewright.registry.ledger_keys import Signer, signer, trust, trusted_keys
 
 MOVES = (("register", 1), ("promote", 1), ("register", 2), ("promote", 2), ("rollback", 1))
@@ -136,6 +137,11 @@ def test_rolling_back_goes_back_one_by_one_and_never_in_a_circle() -> None:
             skipped.after("rollback", wrong)
     with pytest.raises(ValueError, match="is no earlier champion"):
         Standing().after("rollback", 1)
+    retired = skipped.after("retire", 1)
+    assert (retired.champion, retired.rolled_back) == (None, frozenset({2, 3}))
+    for standing in (retired, again):
+        with pytest.raises(ValueError, match="version 2 is not champion"):
+            standing.after("retire", 2)
 
 
 def test_a_signed_entry_must_also_make_sense(me: Me) -> None:
@@ -167,7 +173,12 @@ def test_nothing_in_an_entry_commands_a_terminal(me: Me) -> None:
     assert fault == "entry 1: it is not an entry in JSON"
 
 
-def test_the_key_is_its_owners_alone_and_stays_the_same(me: Me, tmp_path: Path) -> None:
+def test_the_key_is_its_owners_alone_and_stays_the_same(
+    me: Me, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
     mine = me("me")
     assert (tmp_path / "me.key").stat().st_mode & 0o777 == 0o600
     assert me("me").id == mine.id
@@ -180,6 +191,19 @@ def test_the_key_is_its_owners_alone_and_stays_the_same(me: Me, tmp_path: Path) 
     (tmp_path / "bad.key").write_text("no key")
     with pytest.raises(RegistryError, match=r"bad\.key holds no private key"):
         me("bad")
+    (tmp_path / "folder.key").mkdir()
+    with pytest.raises(
+        RegistryError, match=r"folder\.key cannot be read as a key \(Is a dir.*name a"
+    ):
+        me("folder")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(StorageError, match=r"me\.key cannot be read or written"):
+            me("me")
     path.write_text("no key")
+    with pytest.raises(RegistryError, match=r"Me-you\.pub is no Ed25519 public key"):
+        trusted_keys()
+    path.unlink()
+    path.mkdir()
     with pytest.raises(RegistryError, match=r"Me-you\.pub is no Ed25519 public key"):
         trusted_keys()

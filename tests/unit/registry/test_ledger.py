@@ -1,10 +1,7 @@
 """The ledger in a real store: what was changed is named, and of two at once one wins."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,47 +11,17 @@ import pytest
 
 from facewright import cli
 from facewright.errors import RegistryError
-from facewright.files import PACKAGE
-from facewright.registry.gate import Decision, Rule
-from facewright.registry.ledger import read_ledger, verify
-from facewright.registry.lineage import Lineage
-from facewright.registry.promotion import champion, promote, register, rollback, was_rolled_back
+from facewright.registry.audit import verify
+from facewright.registry.ledger import read_ledger
+from facewright.registry.promotion import champion, promote, rollback, was_rolled_back
 from facewright.registry.tracking import connect
+from tests.unit.registry.rivals import two_processes
+from tests.unit.registry.runs import said, version_numbers
 
 MODEL = "facewright"
-LINEAGE = Lineage(data_md5="m5.dir", git_commit="c0ffee", params_digest="p" * 64)
 ROUNDS = 4  # of two processes that promote at once
 
 Add = Callable[..., int]
-
-
-@pytest.fixture
-def add(store: Path, folders: Callable[..., dict[str, Path]]) -> Add:
-    """Register a version that differs by `seed`; returns its number."""
-
-    def run(
-        seed: str, *, outcome: str = "promote", against: int | None = None, model: str = MODEL
-    ) -> int:
-        passed = outcome == "promote"
-        rule = Rule(
-            "min_accuracy", "outcome", "pass" if passed else "fail", f"{seed} 0.9, at least 0.85"
-        )
-        return register(
-            model=model,
-            folders=folders(seed),
-            metrics={},
-            evaluation_files=[],
-            decision=Decision(outcome, "student", against, "a" * 64, (rule,)),
-            lineage=LINEAGE,
-            actor="the graph",
-        ).version
-
-    return run
-
-
-def said(model: str = MODEL) -> list[tuple[str, int, int | None]]:
-    entries = read_ledger(connect(), model).entries
-    return [(entry.action, entry.version, entry.previous_champion) for entry in entries]
 
 
 def alter(store: Path, statement: str, *values: Any) -> None:
@@ -69,9 +36,9 @@ def test_who_did_what_when_and_why(add: Add, store: Path) -> None:
     add("one")  # again: nothing new
     promote(MODEL, actor="Ada", reason="the first one")
     assert promote(MODEL, 1).version == 1  # nothing to do, nothing to write
-    add("two", outcome="hold", against=1)
-    add("two", outcome="hold", against=1)
-    add("three", against=1)
+    add("two", outcome="hold", against=1)  # again: nothing new
+    add("three", outcome="hold", against=1)
+    add("three", against=1)  # another evaluation: what the gate says changes
     promote(MODEL, actor="Ada")
     rollback(MODEL, actor="Bob", reason="complaints")
     assert said() == [
@@ -80,6 +47,8 @@ def test_who_did_what_when_and_why(add: Add, store: Path) -> None:
         ("register", 2, 1),
         ("reject", 2, 1),
         ("register", 3, 1),
+        ("reject", 3, 1),
+        ("accept", 3, 1),
         ("promote", 3, 1),
         ("rollback", 1, 3),
     ]
@@ -89,6 +58,8 @@ def test_who_did_what_when_and_why(add: Add, store: Path) -> None:
     assert who == [
         ("Ada", "the first one"),
         ("the graph", "min_accuracy: two 0.9, at least 0.85"),
+        ("the graph", "min_accuracy: three 0.9, at least 0.85"),
+        ("the graph", "all rules passed"),
         ("Ada", "all rules passed"),
         ("Bob", "complaints"),
     ]
@@ -98,7 +69,7 @@ def test_who_did_what_when_and_why(add: Add, store: Path) -> None:
     assert json.loads(decision.read_text())["outcome"] == "promote"
     with pytest.raises(RegistryError, match="the reason has 601 characters: write at most 600"):
         promote(MODEL, 3, reason="x" * 601)
-    assert len(said()) == 7
+    assert len(said()) == 9
     longest = "ü" * 600  # the longest form of an entry still fits into a parameter
     assert promote(MODEL, 3, reason=longest, actor="ü" * 200).version == 3
     assert verify(MODEL).entries[-1].reason == longest
@@ -121,14 +92,13 @@ def test_what_was_changed_is_named_and_nothing_is_promoted(
 
     altered = line.replace('"actor":"', '"actor":"X')
     alter(store, change, altered, "000002")
-    for call in (lambda: promote(MODEL, 1), lambda: rollback(MODEL)):
+    for call in (lambda: promote(MODEL, 1), lambda: rollback(MODEL), lambda: champion(MODEL)):
         with pytest.raises(RegistryError, match=r"does not verify: entry 2: its content was chang"):
             call()
     assert cli.main(command) == 2
     told = capsys.readouterr()
     assert "entry 2: its content was changed: the hash disagrees" in told.out.splitlines()
     assert told.err.startswith(f"facewright: the ledger of {MODEL} has 2 faults, first: entry 2: ")
-    assert champion(MODEL).version == 2  # type: ignore[union-attr]
 
     alter(store, change, line, "000002")
     alter(store, "update params set key = ? where key = ?", "000009", "000004")
@@ -148,7 +118,9 @@ def test_what_was_changed_is_named_and_nothing_is_promoted(
 def test_an_origin_or_a_decision_that_was_changed_later_is_named(add: Add, store: Path) -> None:
     add("one")
     connect().set_model_version_tag(MODEL, "1", "facewright.git_commit", "another")
-    with pytest.raises(RegistryError, match="are not those of ledger entry 1"):
+    with pytest.raises(
+        RegistryError, match=r"knows facewright version 1 with other content \(entry 1\)"
+    ):
         promote(MODEL)
     (fault,) = verify(MODEL).faults
     assert fault == "entry 1: version 1 says another origin now: its tags were changed"
@@ -242,22 +214,6 @@ def test_an_alias_that_was_moved_past_the_ledger_is_told_and_put_back(add: Add) 
     assert not verify(MODEL).faults
 
 
-def test_a_champion_from_before_the_ledger_is_entered_by_name(add: Add) -> None:
-    add("one")
-    client = connect()
-    client.set_registered_model_alias(MODEL, "champion", "1")
-    client.rename_experiment(
-        client.get_experiment_by_name("facewright-ledger/facewright").experiment_id, "moved away"
-    )
-    assert champion(MODEL).version == 1  # type: ignore[union-attr]
-    assert "`facewright promote 1` enters it" in verify(MODEL).faults[0]
-    with pytest.raises(RegistryError, match="`facewright promote 1` enters it"):
-        rollback(MODEL)
-    assert promote(MODEL, 1).version == 1  # the first entry of a ledger, by a key that is trusted
-    assert said() == [("promote", 1, None)]
-    assert not verify(MODEL).faults
-
-
 def test_a_rollback_passes_over_a_version_that_was_deleted(add: Add) -> None:
     for number, seed in enumerate(("one", "two", "three"), 1):
         add(seed, against=number - 1 or None)
@@ -277,6 +233,9 @@ def test_only_the_first_key_is_trusted_by_itself(
     monkeypatch.setenv("FACEWRIGHT_LEDGER_KEY", str(store / "another.key"))
     with pytest.raises(RegistryError, match=r"your ledger key \w{16} is not among the trusted one"):
         promote(MODEL)
+    with pytest.raises(RegistryError, match="is not among the trusted one"):
+        add("two")
+    assert version_numbers() == [1]  # nor is a version made that could not be entered
     assert said() == [("register", 1, None)]
     assert cli.main(["ledger", "key", "--trust", "another"]) == 0
     assert promote(MODEL).version == 1
@@ -303,63 +262,10 @@ def test_a_ledger_that_was_deleted_is_not_begun_anew(add: Add) -> None:
         promote(MODEL)
 
 
-WORKER = """
-import sys
-from facewright.errors import FacewrightError
-from facewright.registry.chain import Draft
-from facewright.registry.ledger import append
-from facewright.registry.promotion import promote
-from facewright.registry.tracking import connect
-
-me = int(sys.argv[1])
-connect()
-print("ready", flush=True)
-for line in sys.stdin:
-    what, model = line.split()
-    try:
-        if what == "promote":
-            promote(model, me, actor=f"process {me}")
-        else:
-            draft = Draft("register", me, f"process {me}", "", "promote", "", "")
-            append(connect(), model, draft, needed=lambda ledger: True)
-        print("done", flush=True)
-    except FacewrightError as error:
-        print(error, flush=True)
-"""
-
-
 @pytest.fixture
 def both(store: Path) -> Iterator[Callable[[str], list[str]]]:
-    """Say one line to two processes at the same moment; returns what they answer."""
-    path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        for number in (1, 2)
-    ]
-
-    def answers() -> list[str]:
-        return [process.stdout.readline().strip() for process in processes if process.stdout]
-
-    def say(line: str) -> list[str]:
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write(f"{line}\n")
-            process.stdin.flush()
-        return answers()
-
-    try:
-        assert answers() == ["ready", "ready"]
+    with two_processes() as say:
         yield say
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
 
 
 def test_of_two_promotions_at_once_one_wins_and_one_is_told(

@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from facewright.errors import EvaluationError, RegistryError
+from facewright.errors import EvaluationError, FacewrightError, RegistryError
 from facewright.models.recognizer import read_card
 from facewright.params import Gate
-from facewright.registry.gate import read_decision
+from facewright.registry.gate import Decision, read_decision, write_decision
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import champion, promote, register, rollback, was_rolled_back
 from facewright.stages import gate as gate_stage
 from facewright.stages import promote as promote_stage
+from facewright.stages import register as register_stage
 from tests.unit.registry.evaluations import write_evaluation
 
 MODEL = "facewright"
@@ -193,3 +194,48 @@ def test_another_version_after_a_rollback_is_promoted(graph: Graph) -> None:
     rollback(MODEL)
     assert graph("three", skill=3.7)["promoted"]
     assert serving() == 3
+
+
+def test_inputs_that_are_missing_are_one_line_with_the_stage_to_run(tmp_path: Path) -> None:
+    gate, evaluate, registered = (tmp_path / name for name in ("gate", "evaluate", "register"))
+    for folder in (gate, evaluate, registered):
+        folder.mkdir()
+
+    def register_stage_says(line: str) -> None:
+        with pytest.raises(FacewrightError) as error:
+            register_stage.run(
+                train=tmp_path,
+                distill=tmp_path,
+                quantize=tmp_path,
+                compile=tmp_path,
+                evaluate=evaluate,
+                gate=gate,
+                output=tmp_path / "out",
+                lineage=Lineage("m5.dir", "c0ffee", "p" * 64),
+            )
+        assert str(error.value) == line
+
+    found, metrics = gate / "decision.json", evaluate / "metrics.json"
+    register_stage_says(f"{found} is missing: run the gate first")
+    write_decision(found, Decision("hold", "student", None, "a" * 64, ()))
+    register_stage_says("the gate's decision names no model: run gate again")
+    named = Decision("hold", "student", None, "a" * 64, (), policy={"model": "m"})
+    write_decision(found, named)
+    register_stage_says(f"{metrics} is missing: run evaluate first")
+    metrics.write_text('{"student.acc')
+    register_stage_says(f"{metrics} holds no JSON: run evaluate again")
+    metrics.write_text("[]")
+    register_stage_says(f"{metrics} lacks values: run evaluate again")
+    found.unlink()
+
+    def promote_stage_says(line: str) -> None:
+        with pytest.raises(FacewrightError) as error:
+            promote_stage.run(gate=gate, register=registered, output=tmp_path / "out")
+        assert str(error.value) == line
+
+    promote_stage_says(f"{gate / 'decision.json'} is missing: run the gate first")
+    write_decision(gate / "decision.json", Decision("hold", "student", None, "a" * 64, ()))
+    promote_stage_says(f"{registered / 'version.json'} is missing: run register first")
+    (registered / "version.json").write_text('{"model": "m"}')
+    promote_stage_says(f"{registered / 'version.json'} lacks model, version: run register again")
+    assert not (tmp_path / "out").exists()

@@ -20,6 +20,7 @@ from facewright.registry.promotion import (
     was_rolled_back,
 )
 from facewright.registry.tracking import RECOGNIZER_TAG, connect, track
+from tests.unit.registry.runs import runs, version_numbers
 
 MODEL = "facewright"
 PAIRS = "a" * 64
@@ -78,16 +79,6 @@ def decided(accuracy: float) -> Decision:
     )
 
 
-def versions() -> list[int]:
-    return sorted(int(v.version) for v in connect().search_model_versions(f"name='{MODEL}'"))
-
-
-def runs() -> list[Any]:
-    client = connect()
-    found = client.get_experiment_by_name("facewright")
-    return list(client.search_runs([found.experiment_id]))
-
-
 def test_a_version_holds_everything(go: Go, store: Path) -> None:
     version = go("one")
     assert (version.version, version.serve, version.aliases) == (1, "student-int8", ("challenger",))
@@ -143,7 +134,7 @@ def test_registering_twice_registers_once(go: Go) -> None:
     assert go("one", engine=b"build 2", metrics=figures | later).version == 1
     # On a machine that cannot run the engine its figures are missing.
     assert go("one", engine=b"build 2").version == 1
-    assert versions() == [1]
+    assert version_numbers() == [1]
     assert len(runs()) == 1
 
 
@@ -154,7 +145,7 @@ def test_other_content_is_another_version(go: Go) -> None:
     assert go("two", metrics=METRICS | {"teacher.fnmr_at_fmr_0.001": 0.5}).version == 4
     again = go("one")
     assert (again.version, again.aliases) == (1, ("challenger",))
-    assert versions() == [1, 2, 3, 4]
+    assert version_numbers() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -172,9 +163,9 @@ def test_an_interrupted_registration_is_completed(
         patch.setattr(mlflow.MlflowClient, step, down)
         with pytest.raises(RegistryError, match="cannot be registered: the server went away"):
             go("one")
-    assert versions() == []
+    assert version_numbers() == []
     version = go("one")
-    assert versions() == [1]
+    assert version_numbers() == [1]
     assert [run.info.status for run in runs()] == ["FINISHED"]
     client = connect()
     files = {f.path for f in client.list_artifacts(version.run_id, "model/recognizers/student")}
@@ -194,7 +185,7 @@ def test_a_kill_before_the_alias_is_completed(go: Go, monkeypatch: pytest.Monkey
         with pytest.raises(KeyboardInterrupt):
             go("one")
     assert go("one").aliases == ("challenger",)
-    assert versions() == [1]
+    assert version_numbers() == [1]
 
 
 def test_promote_and_roll_back(go: Go) -> None:

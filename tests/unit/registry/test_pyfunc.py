@@ -5,37 +5,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from facewright.engines import load_recognizer
 from facewright.errors import EngineError
-from facewright.models import build_network
-from facewright.models.weights import save_network
 from facewright.registry.fetching import fetch_recognizer
 from facewright.registry.gate import Decision, Rule
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import promote, register
-
-EMBEDDING = 16
+from tests.unit.registry.recognizers import EMBEDDING, write_networks
 
 
 @pytest.fixture
 def recognizers(tmp_path: Path) -> dict[str, Path]:
     """Two networks that differ in their weights."""
-    made = {}
-    for seed, name in enumerate(("teacher", "student-torch")):
-        torch.manual_seed(seed)
-        made[name] = tmp_path / "made" / name
-        save_network(
-            made[name],
-            build_network("resnet_tiny", embedding_size=EMBEDDING),
-            name=name,
-            network="resnet_tiny",
-            embedding_size=EMBEDDING,
-            data_digest="d" * 64,
-            code_digest="c" * 64,
-        )
-    return made
+    return write_networks(tmp_path / "made")
 
 
 def test_a_version_loads_by_alias_and_embeds_as_its_served_recognizer(

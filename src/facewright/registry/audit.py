@@ -1,0 +1,202 @@
+"""What is wrong with a ledger, and with MLflow where it says something else; and its exports."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from facewright.errors import EngineError, FacewrightError, RegistryError, StorageError
+from facewright.evaluation.record import SCORES
+from facewright.files import file_digest, storage_errors
+from facewright.models.recognizer import read_card
+from facewright.progress import progress
+from facewright.registry.chain import Ledger, examine, named
+from facewright.registry.ledger import hint, read_ledger
+from facewright.registry.ledger_keys import trusted_keys
+from facewright.registry.registration import METRICS, content_digest
+from facewright.registry.server import registry_errors
+from facewright.registry.tracking import connect
+from facewright.registry.versions import (
+    CHAMPION,
+    DIGEST,
+    EVALUATION,
+    METRICS_DIGEST,
+    OUTCOME,
+    PAIRS,
+    RECOGNIZERS,
+    SCORES_DIGEST,
+    SERVED,
+    Version,
+    all_versions,
+    check_about,
+    get_aliases,
+    get_decision,
+    get_file,
+)
+
+
+def verify(model: str, *, extends: Path | None = None, files: bool = False) -> Ledger:
+    """The ledger with all that is wrong with it, and with MLflow where it says something else.
+
+    Beside the chain: the alias `champion` is the last entry's, all versions and their present
+    decisions were entered, versions still say the origin that was entered with them, in their tags
+    and in their `version.json`, and the gate's decisions are those that were.
+
+    Args:
+        extends: an earlier export, which the ledger must begin with: the chain alone cannot tell
+            that its last entries were taken away.
+        files: download recognizers, figures and scores of every version too.
+
+    Raises:
+        RegistryError: the server cannot be used, or there is no such model or file.
+    """
+    client = connect()
+    with registry_errors(f"the ledger of {model} cannot be verified"):
+        alias = get_aliases(client, model).get(CHAMPION)
+        ledger = read_ledger(client, model)
+        faults = [*ledger.faults]
+        for number, line in enumerate(_read(extends)[0] if extends else (), 1):
+            if ledger.lines[number - 1 : number] != (line,):
+                faults.append(f"entry {number}: it is not the one in {extends}")
+        there = all_versions(client, model)
+        serving = ledger.standing.champion
+        if alias != serving:
+            faults.append(
+                f"champion is {named(alias)} in MLflow, and {named(serving)} by the ledger's last "
+                f"entry: {hint(serving, there=serving in there)}"
+            )
+        faults += _unlike_entries(client, ledger, there)
+        known = [version for version in there.values() if ledger.of(version.version)]
+        for version in there.values():
+            if version not in known:
+                faults.append(
+                    f"version {version.version} is in no entry: made without facewright, or by a "
+                    "command that was killed: run gate and register again, or delete it"
+                )
+            elif not ledger.holds(
+                version.version, evidence=version.evidence, outcome=version.tags.get(OUTCOME, "")
+            ):
+                faults.append(
+                    f"version {version.version}: no entry holds its present decision, "
+                    f"{version.evidence[:12] or 'none'}…: run gate and register again"
+                )
+        if files:
+            label = f"{model}: versions verified"
+            for version in progress(known, total=len(known), label=label):
+                faults += _unlike_digests(client, version)
+        return replace(ledger, faults=tuple(faults))
+
+
+def verify_file(path: Path) -> Ledger:
+    """The same of an export, as far as a file can tell: numbers, chain, signatures, keys.
+
+    Raises:
+        RegistryError: there is no such file.
+    """
+    lines, cut_off = _read(path)
+    ledger = examine(lines, model=None, trusted=trusted_keys())
+    if not lines:
+        return replace(ledger, faults=(f"{path} holds no entry",))
+    if not cut_off:
+        return ledger
+    return replace(ledger, faults=(*ledger.faults, f"entry {len(lines)}: its line has no end"))
+
+
+def export(model: str, path: Path) -> int:
+    """Write all entries to a file, a line of JSON each; returns their number.
+
+    They are written as they are: `verify_file` says what is wrong with them.
+
+    Raises:
+        RegistryError: the server cannot be used, or there is no ledger of that model.
+        StorageError: the file cannot be written.
+    """
+    client = connect()
+    with registry_errors(f"the ledger of {model} cannot be exported"):
+        ledger = read_ledger(client, model)
+    if not ledger.lines:
+        raise RegistryError(f"{model} has no ledger: register a version first")
+    if not path.parent.is_dir() or path.is_dir():
+        raise StorageError(f"{path} cannot be written: name a file in a folder that is there")
+    partial = path.with_name(f".{path.name}.partial")
+    with storage_errors(path):
+        partial.write_text("".join(f"{line}\n" for line in ledger.lines), encoding="ascii")
+        partial.replace(path)
+    return len(ledger.lines)
+
+
+def _read(path: Path) -> tuple[list[str], bool]:
+    """The lines of an export, and whether the last one lacks its end."""
+    try:
+        with storage_errors(path):
+            text = path.read_bytes().decode("ascii", errors="replace")
+    except OSError as error:
+        raise RegistryError(f"{path} cannot be read ({error.strerror}): name an export") from error
+    *lines, rest = text.split("\n")
+    return ([*lines, rest], True) if rest else (lines, False)
+
+
+def _unlike_entries(client: Any, ledger: Ledger, there: Mapping[int, Version]) -> list[str]:
+    """Versions, their files and decisions that are not as entered; versions that are gone pass."""
+    faults, seen = [], set()
+    for entry in ledger.entries:
+        version = there.get(entry.version)
+        if version is None:
+            continue
+        what = f"entry {entry.number}: version {entry.version}"
+        if entry.action == "retire":
+            faults.append(f"{what} is said to be deleted, and is there")
+        if (entry.version, entry.lineage, entry.evidence) in seen:
+            continue
+        seen.add((entry.version, entry.lineage, entry.evidence))
+        if version.lineage != entry.lineage:
+            faults.append(f"{what} says another origin now: its tags were changed")
+        elif entry == ledger.of(entry.version)[0]:
+            faults += [f"{what}: {fault}" for fault in _refused(check_about, client, version)]
+        for fault in _refused(get_decision, client, version, entry.evidence):
+            faults.append(f"{what} has not the decision {entry.evidence[:12]}…: {fault}")
+    return faults
+
+
+def _unlike_digests(client: Any, version: Version) -> list[str]:
+    """Files of a version whose digests are not those that its tags name."""
+    faults: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+
+        def check() -> None:
+            tags, cards = version.tags, {}
+            for got in sorted(get_file(client, version, RECOGNIZERS, folder).iterdir()):
+                try:
+                    cards[got.name] = read_card(got)
+                except EngineError:
+                    faults.append(f"the weights of {got.name} are not those of its card")
+            serve = cards.get(version.serve)
+            if serve is not None and serve.weights_sha256 != tags.get(SERVED):
+                faults.append(f"{version.serve} has other weights than were registered")
+            for name, tag in ((SCORES, SCORES_DIGEST), (METRICS, METRICS_DIGEST)):
+                if tag in tags:
+                    file = get_file(client, version, f"{EVALUATION}/{name}", folder)
+                    if file_digest(file) != tags[tag]:
+                        faults.append(f"{name} was changed: its digest disagrees")
+            if faults or METRICS_DIGEST not in tags:
+                return
+            figures = {k: v for k, v in json.loads(file.read_bytes()).items() if v is not None}
+            pairs = tags.get(PAIRS, "")
+            found = content_digest(cards, figures, serve=version.serve, pairs=pairs)
+            if found != tags.get(DIGEST):
+                faults.append("cards of its recognizers are not those that were registered")
+
+        faults += _refused(check)
+    return [f"version {version.version}: {fault}" for fault in faults]
+
+
+def _refused(check: Callable[..., object], *arguments: Any) -> list[str]:
+    """What a check has against something, in a line or none."""
+    try:
+        with registry_errors("it cannot be read"):
+            check(*arguments)
+    except FacewrightError as error:
+        return [str(error)]
+    return []
