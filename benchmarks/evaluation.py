@@ -14,9 +14,9 @@
 (400 thresholds in the loops, all in ours) and FNMR at an FMR (4,000 thresholds); ours gives EER,
 AUC and more besides, and checks its input. `…_with_similarities` begins at the embeddings: there
 both do the same sums, and the names in the pairs are numbers already, as a set of questions makes
-them once for all recognizers and the peer its two arrays. The parts are told in `…_ms`. That both count alike is shown on the loops'
-own thresholds, to 1e-6; our figures come from all thresholds and so differ a little
-(`view2_accuracy`, `view2_accuracy_on_the_grid`).
+them once for all recognizers, and the peer its two arrays. The parts are told in `…_ms`. That both
+count alike is shown on the loops' own thresholds, to 1e-6; our figures come from all thresholds and
+so differ a little (`view2_accuracy`, `view2_accuracy_on_the_grid`).
 
     make bench-evaluation            # the two simulations take hours on two cores
     python -m benchmarks.evaluation [PART …] [--quick] [--experiments 2000] [--resamples N]
