@@ -5,6 +5,7 @@ Accuracy means nothing here (one epoch on some photos); the whole sample set has
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,9 @@ def test_rejected_photos_and_missing_faces_keep_their_rows(artifacts: Path) -> N
 
 def test_a_missing_face_is_an_error_of_every_recognizer(artifacts: Path) -> None:
     scores = pd.read_parquet(artifacts / "evaluate" / "scores.parquet")
-    lost = scores[(scores["a"] == BLANK) | (scores["b"] == BLANK)]
+    photos = pd.read_parquet(artifacts / "align" / "verify" / "manifest.parquet").set_index("id")
+    blank = photos.loc[BLANK, "photo_sha256"]
+    lost = scores[(scores["a"] == blank) | (scores["b"] == blank)]
     assert set(lost["recognizer"]) == {"teacher", "student", "student-int8"}
     assert (lost["status"] == "failure").all()
 
@@ -146,13 +149,25 @@ def test_metrics_can_be_computed_again_from_the_scores(artifacts: Path) -> None:
     for name, frame in scores.groupby("recognizer"):
         again = verification_metrics(
             frame.drop(columns="recognizer").reset_index(drop=True),
-            identities=dict(zip(people["id"], people["identity"], strict=True)),
+            identities=dict(zip(people["photo_sha256"], people["identity"], strict=True)),
             fmr_targets=[0.1, 0.01, 0.001],
             bootstrap=100,
             seed=0,
         )
         for key, value in again.items():
             assert metrics[f"{name}.{key}"] == pytest.approx(value), key
+
+
+def test_no_name_and_no_face_leaves_with_the_evaluation(artifacts: Path) -> None:
+    """All files of it go to the registry; `show_faces` is off."""
+    people = pd.read_parquet(artifacts / "align" / "verify" / "manifest.parquet")
+    named = [*people["id"], *people["identity"].unique()]
+    for file in (artifacts / "evaluate").iterdir():
+        table = pd.read_parquet(file).to_csv() if file.suffix == ".parquet" else ""
+        text = file.read_bytes().decode("utf-8", "replace") + table
+        words = set(re.findall(r"[\w/.-]+", text))
+        assert not words.intersection(named), file
+        assert "data:image" not in text, file
 
 
 def test_the_onnx_student_is_the_pytorch_student_on_real_crops(artifacts: Path) -> None:
