@@ -83,7 +83,6 @@ def run(
         )
         thresholds.append(found)
         say(f"evaluate {name}: accuracy {answer.metrics.get('accuracy', float('nan')):.4f}")
-
     facts = {
         "pairs_digest": digest,
         "subjects": subjects.kind,

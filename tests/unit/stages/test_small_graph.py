@@ -83,6 +83,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mlflow").mkdir()
     policy = (ROOT / "mlflow" / "promotion.yaml").read_text()
     policy = policy.replace("accuracy: 0.85", "accuracy: 0.0")
+    policy = policy.replace("max_accuracy_drop: 0.05", "max_accuracy_drop: 1.0")
     (folder / "mlflow" / "promotion.yaml").write_text(policy)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -98,7 +98,7 @@ def embed(recognizer: Any, crops: Crops, *, flip: bool) -> np.ndarray:
 
 
 def test_evaluate_compares_templates(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card = SimpleNamespace(weights_sha256="0" * 64, format="pytorch")
+    card = SimpleNamespace(weights_sha256="0" * 64, format="torch", engine={})
     recognizer = SimpleNamespace(card=card, model_bytes=1)
     monkeypatch.setattr(evaluate, "load_recognizer", lambda *_, **__: recognizer)
     monkeypatch.setattr(evaluate, "embed_all", embed)
