@@ -48,7 +48,7 @@ def import_dataset(
             set. A `.bin` and the sample's verify half bring their own.
         templates: which images are in which template, of which `pairs` are then, as in IJB-B and
             IJB-C (see `readers.templates`): only those are imported. Where all photos lie in one
-            folder, identities are what the lists connect (see `templates.Templates`).
+            folder, identities are what the lists connect (see `templates.TemplateLists`).
         people: a list of identities (see `readers.lfw.read_people`): only those are imported.
         images: a list of photos, such as VGGFace2's: only those are imported. A photo is named by
             its id (`IDENTITY/STEM`), its folder and name, or its path in the source.

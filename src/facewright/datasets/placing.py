@@ -11,7 +11,7 @@ from facewright.datasets.readers import Entry
 from facewright.datasets.readers.annotations import Landmarks, PhotoNames
 from facewright.datasets.readers.lfw import AGEDB, FLAT
 from facewright.datasets.readers.protocols import CFP, cfp_id
-from facewright.datasets.templates import Templates
+from facewright.datasets.templates import TemplateLists
 from facewright.errors import DatasetError
 from facewright.progress import say
 
@@ -43,7 +43,7 @@ class Wanted:
     images: PhotoNames | None = None
     names: Mapping[str, Mapping[str, str]] | None = None  # identity → columns
     landmarks: Landmarks | None = None
-    templates: Templates | None = None  # of which `images` are the photos then
+    templates: TemplateLists | None = None  # of which `images` are the photos then
     # Whether they were asked for: what was only found beside the source gives way to its rows.
     names_asked: bool = True
     landmarks_asked: bool = True

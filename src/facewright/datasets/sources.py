@@ -29,7 +29,7 @@ from facewright.datasets.readers.webdataset import (
     read_shards,
     shards_among,
 )
-from facewright.datasets.templates import Templates
+from facewright.datasets.templates import TemplateLists
 from facewright.errors import DatasetError
 from facewright.progress import say
 from facewright.workers import usable_cores
@@ -53,7 +53,7 @@ class Source:
     file: Path | None = None  # that holds all of the source: then its digest is the source's
     pairs: pd.DataFrame | None = None
     brings_pairs: bool = False  # the source itself, so that its labels are all there is to know
-    templates: Templates | None = None  # that the pairs are of
+    templates: TemplateLists | None = None  # that the pairs are of
     licence: str = ""
     consent: str = ""
 
@@ -91,7 +91,7 @@ def open_source(
         DatasetError: there is no such source, or a file cannot be read; while `photos` is gone
             through, see the readers.
     """
-    listed = Templates(templates, pairs=pairs) if templates and pairs else None
+    listed = TemplateLists(templates, pairs=pairs) if templates and pairs else None
     protocol = read_protocol(pairs) if pairs and not listed else None
     with ExitStack() as stack:
         if str(source).startswith(SAMPLE):

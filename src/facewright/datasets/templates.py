@@ -20,7 +20,7 @@ from facewright.progress import say
 Ints = npt.NDArray[np.int64]
 
 
-class Templates:
+class TemplateLists:
     """The templates of a list and the pairs of them, while the photos are gone through.
 
     A photo is named as in any list (see `placing.names_of`), or by its bare name. Where the source

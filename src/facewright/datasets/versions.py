@@ -116,10 +116,18 @@ class _Search:
             found.objects |= {tree[shard] for shard in shards if shard in tree}
             named = set(rows["id"])
             templates = tree.get(f"{folder}{slash}{TEMPLATES}")
-            if templates and (theirs := _templates_of(self._project.read(templates), named)):
-                found.objects.add(templates)
-                named = theirs
             pairs = tree.get(f"{folder}{slash}{PAIRS}")
+            if templates:
+                theirs = None
+                with suppress(*DAMAGE):
+                    theirs = _templates_of(self._project.read(templates), named)
+                if theirs is None:  # nobody can say whose they are: both go
+                    found.unread.append(path)
+                    found.objects |= {oid for oid in (templates, pairs) if oid}
+                    continue
+                if theirs:
+                    found.objects.add(templates)
+                    named = theirs
             if pairs and _pairs_name(self._project.read(pairs), named):
                 found.objects.add(pairs)
         if CLEANING in tree:
@@ -149,10 +157,10 @@ def _table(data: bytes) -> pd.DataFrame:
     return pd.read_parquet(io.BytesIO(data), columns=[name for name in COLUMNS if name in there])
 
 
-def _templates_of(data: bytes | None, ids: set[str]) -> set[str]:
-    """The templates that have one of these images."""
+def _templates_of(data: bytes | None, ids: set[str]) -> set[str] | None:
+    """The templates that have one of these images; None where the table is nowhere."""
     if data is None:
-        return set()
+        return None
     rows = pd.read_parquet(io.BytesIO(data), columns=["id", "template"])
     return set(rows.loc[rows["id"].isin(ids), "template"])
 

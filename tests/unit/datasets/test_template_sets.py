@@ -20,7 +20,7 @@ from facewright.datasets.exporting import export_dataset
 from facewright.datasets.form import MANIFEST, PAIRS, TEMPLATES, Dataset, open_dataset
 from facewright.datasets.importing import import_dataset
 from facewright.datasets.rewriting import rewrite_dataset
-from facewright.datasets.templates import Templates
+from facewright.datasets.templates import TemplateLists
 from facewright.datasets.versions import _Search
 from facewright.errors import DatasetError
 from facewright.files import directory_digest
@@ -112,7 +112,7 @@ def test_identities_are_what_images_and_genuine_pairs_connect(tmp_path: Path) ->
     pairs = [(a, b, int(random.random() < 0.3)) for a, b in chosen]
     (tmp_path / "list").write_text("".join(f"{image}.png {t} 0\n" for image, t in rows))
     (tmp_path / "pairs").write_text("".join(f"{a} {b} {label}\n" for a, b, label in pairs))
-    listed = Templates(tmp_path / "list", pairs=tmp_path / "pairs")
+    listed = TemplateLists(tmp_path / "list", pairs=tmp_path / "pairs")
     groups = [({image}, {t}) for image, t in rows] + [
         (set(), {a, b}) for a, b, label in pairs if label
     ]
@@ -305,5 +305,11 @@ def test_earlier_versions_that_name_them_are_found(
     search = _Search(project, Person(names=frozenset({"bo"})), decisions)
     found = search.folder({f"verify/set/{name}": name for name in read})
     assert found.objects == {MANIFEST, TEMPLATES} | ({PAIRS} if expected else set())
+    for lost in (b"damaged", None):
+        partly: Any = SimpleNamespace(read=(read | {TEMPLATES: lost}).get)
+        search = _Search(partly, Person(names=frozenset({"bo"})), decisions)
+        found = search.folder({f"verify/set/{name}": name for name in read})
+        assert found.objects == {MANIFEST, TEMPLATES, PAIRS}
+        assert found.unread == [f"verify/set/{MANIFEST}"]
     nobody = _Search(project, Person(names=frozenset({"dan"})), decisions)
     assert nobody.folder({f"verify/set/{name}": name for name in read}).objects == set()
