@@ -99,6 +99,7 @@ def figures(plan: Plan, prices: Prices) -> dict[str, Any]:
             job.rate("validate_memory") + job.rate("validate_memory_each") * job.data.photos
         )
         / GB,
+        "align_workers_at_most": job.align_workers_at_most,
         "classifier_gb_a_gpu": job.classifier_bytes(sampled=False) / GB,
         "classifier_gb_a_gpu_sampled": job.classifier_bytes(sampled=True) / GB,
         "hours": {stage: plan.stage_hours(stage) for stage in STAGES} | {"all": plan.hours},
@@ -131,6 +132,7 @@ ROWS: dict[str, Callable[[Told], str]] = {
     "checkpoint, GB": lambda of: amount(of["checkpoint_gb"]),
     "stored, GB": lambda of: amount(of["stored_gb"]),
     "moved, GB": lambda of: amount(of["moved_gb"]),
+    "workers of align that fill the line": lambda of: f"{of['align_workers_at_most']}",
     "memory of validate, GB": lambda of: amount(of["validate_memory_gb"]),
     "classifier on a GPU, GB": lambda of: amount(of["classifier_gb_a_gpu"]),
     "the same, sampled 0.1": lambda of: amount(of["classifier_gb_a_gpu_sampled"]),
@@ -145,7 +147,9 @@ ROWS: dict[str, Callable[[Told], str]] = {
     "images/s of train, all in": lambda of: amount(of["train_images_per_s"]),
     "GPU hours": lambda of: amount(of["gpu_hours"]),
     "core hours, without GPU nodes": lambda of: amount(of["core_hours"]),
-    "bottleneck": lambda of: f"{of['bottleneck']['stage']}, {of['bottleneck']['part']}",
+    "bottleneck": lambda of: (
+        f"{of['bottleneck']['stage']}: {' + '.join(of['bottleneck']['parts'])}"
+    ),
     "twice as fast saves, h": lambda of: hours(of["bottleneck"]["saved_hours"]),
 }
 
@@ -165,24 +169,30 @@ def sources(jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for one in jobs:
         of = f"{one.data.title}, {one.recipe['train']['network']}"
-        for name, rate in (one.rates | {"photo_bytes": one.data.photo_bytes}).items():
+        for name, rate in (dict(one.rates) | {"photo_bytes": one.data.photo_bytes}).items():
             told = asdict(rate)
             found[name if found.get(name, told) == told else f"{name} ({of})"] = told
     return found
 
 
+def rates_table(rates: dict[str, dict[str, Any]]) -> str:
+    rows = [["rate", "value", "unit", "", "source"], ["---", "---:", "---", "---", "---"]]
+    for name, of in rates.items():
+        rows.append([name, f"{of['value']:.4g}", of["unit"], of["kind"], of["source"]])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    positive = _positive
     parser.add_argument("--dataset", choices=list(datasets()), help="one; all if none is named")
     parser.add_argument("--network", choices=NETWORKS, help="that of the set's recipe by default")
     parser.add_argument("--gpus", type=_whole, help="8 by default")
     parser.add_argument("--align-workers", type=_whole, default=WORKERS, help="pods of two cores")
-    parser.add_argument("--gpu-images-per-s", type=positive, help="of one GPU: your measurement")
-    parser.add_argument("--network-mb-per-s", type=positive, help="of the store, for all together")
-    parser.add_argument("--gpu-hour", type=positive, help="price")
-    parser.add_argument("--cpu-hour", type=positive, help="price of one core")
-    parser.add_argument("--gb-month", type=positive, help="price")
+    parser.add_argument("--gpu-images-per-s", type=_positive, help="of one GPU: your measurement")
+    parser.add_argument("--network-mb-per-s", type=_positive, help="of the store, for all together")
+    parser.add_argument("--gpu-hour", type=_positive, help="price")
+    parser.add_argument("--cpu-hour", type=_positive, help="price of one core")
+    parser.add_argument("--gb-month", type=_positive, help="price")
     wanted = parser.parse_args(words)
     if wanted.gpu_images_per_s and not wanted.dataset:
         parser.error("--gpu-images-per-s is the rate of one network on one set: name --dataset")
@@ -218,9 +228,9 @@ def main(words: Sequence[str] | None = None) -> None:
     ]
     prices = Prices(wanted.gpu_hour, wanted.cpu_hour, wanted.gb_month)
     told = [figures(make_plan(one), prices) for one in jobs]
-    print(table(told))
-    print()
-    print(json.dumps({"plans": told, "rates": sources(jobs)}, ensure_ascii=False))
+    rates = sources(jobs)
+    print(f"{table(told)}\n\n{rates_table(rates)}\n")
+    print(json.dumps({"plans": told, "rates": rates}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What `benchmarks/scale.py` reckons with: every number with its source, and who measured it."""
 
-import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Rate:
 
 @dataclass(frozen=True)
 class Dataset:
+    """A public training set, and how it is to be trained on."""
+
     title: str
     photos: int
     people: int
@@ -60,21 +62,31 @@ DEPTHWISE = ("mobilefacenet_wide",)
 def result(name: str, *keys: str, unit: str, factor: float = 1.0) -> Rate:
     """A number of `docs/results/`, times `factor`."""
     path = RESULTS.format(name)
-    value = json.loads((ROOT / path).read_text())["result"]
+    value = _file(path)["result"]
     for key in keys:
         value = value[key]
     return Rate(value * factor, unit, MEASURED, f"{path}: {'.'.join(keys)}")
 
 
 def recipe(name: str) -> dict[str, Any]:
-    text: dict[str, Any] = yaml.safe_load((ROOT / RECIPES / f"{name}.yaml").read_text())
-    return text
+    return _file(f"{RECIPES}/{name}.yaml")
+
+
+@cache
+def _file(path: str) -> dict[str, Any]:
+    """YAML or JSON, which is YAML too."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / path).read_text())
+    return found
 
 
 def datasets() -> dict[str, Dataset]:
     """What is planned for, the smallest first."""
-    photo = result("scale-photos", "bytes_photo", unit="bytes")
-    crop = result("scale-photos", "bytes_crop_jpeg", unit="bytes")
+    photo, crop = (
+        Rate(of.value, "bytes", ASSUMED, f"as those of LFW, {of.source}")
+        for of in (
+            result("scale-photos", f"bytes_{name}", unit="bytes") for name in ("photo", "crop_jpeg")
+        )
+    )
     return {
         "casia": Dataset(
             "CASIA-WebFace", 494_414, 10_575, "photo", "detect", photo,
@@ -143,7 +155,9 @@ def network_costs() -> dict[str, dict[str, Rate]]:
 
 def many_gpus() -> dict[int, Rate]:
     """How much of its speed a GPU keeps among so many: r50 on WebFace42M with 8, 16, 32."""
-    source = f"{ARCFACE_TORCH}: WF42M-PFC-0.2, r50 on 8, 16, 32 GPUs: 5,900, 11,000, 17,000 images/s"
+    source = (
+        f"{ARCFACE_TORCH}: WF42M-PFC-0.2, r50 on 8, 16, 32 GPUs: 5,900, 11,000, 17,000 images/s"
+    )
     return {
         gpus: Rate(rate / 5900 * 8 / gpus, "of the rate on 8", PUBLISHED, source)
         for gpus, rate in ((8, 5900), (16, 11000), (32, 17000))
@@ -183,12 +197,20 @@ def validate_memory() -> tuple[Rate, Rate]:
     )
 
 
+def remote(verb: str) -> Rate:
+    """How fast DVC pushes or pulls with four jobs, from the table of remote.md."""
+    path = "docs/guides/remote.md"
+    row = r"^ *\| 4 \| (?P<push>[\d.]+) \| \d+ \| (?P<pull>[\d.]+) \| \d+ \|$"
+    found = re.search(row, (ROOT / path).read_text(), re.MULTILINE)
+    assert found is not None, f"{path}: no row of 4 jobs"
+    source = f"{path}: {verb} of four shards of 256 MB, S3 on the same machine, taken once"
+    return Rate(4 * 256 / float(found[verb]), "MB/s", MEASURED, source)
+
+
 def on_cpu(network: str, precision: str) -> Rate:
     """Images per second of ONNX Runtime on one thread."""
     name = f"images_per_s_{precision}"
-    return result(
-        "quantization", network, "onnxruntime", name, "median", unit="images/s of a core"
-    )
+    return result("quantization", network, "onnxruntime", name, "median", unit="images/s of a core")
 
 
 def inputs(
@@ -199,7 +221,6 @@ def inputs(
     network_mb_per_s: float | None = None,
 ) -> dict[str, Rate]:
     """Every rate that a plan for these two networks is made of, by name."""
-    remote = "docs/guides/remote.md: four shards of 256 MB, 4 jobs, S3 on the same machine, once"
     base, each = validate_memory()
     cost = network_costs()
     given = Rate(gpu_images_per_s or 0, "images/s of one GPU", GIVEN, "--gpu-images-per-s")
@@ -219,8 +240,8 @@ def inputs(
         "validate_memory": base,
         "validate_memory_each": each,
         "crop_bytes": result("scale-photos", "bytes_crop_png", unit="bytes"),
-        "read_mb_per_s": line if network_mb_per_s else Rate(1024 / 4.3, "MB/s", MEASURED, remote),
-        "write_mb_per_s": line if network_mb_per_s else Rate(1024 / 9.6, "MB/s", MEASURED, remote),
+        "read_mb_per_s": line if network_mb_per_s else remote("pull"),
+        "write_mb_per_s": line if network_mb_per_s else remote("push"),
         "crops_read": Rate(crops.value, "crops a core and second", MEASURED, crops.source),
         "gpu_images_per_s": given if gpu_images_per_s else published_images_per_s(network),
         **{f"gpus_{gpus}": rate for gpus, rate in many_gpus().items()},
