@@ -39,7 +39,8 @@ ARTIFACTS = "artifacts"
 ALWAYS_OUT_OF_REACH = (
     "git keeps the old commits of data.dvc; objects that were purged can no longer be pulled",
     "caches, clones and exports on other machines, backups, and versions that a bucket keeps",
-    "MLflow: registered versions, and the scores and reports of runs, which name images",
+    "MLflow: registered versions, and of runs the scores, which hold digests of photos and numbers "
+    "for people, and the reports, which show faces where evaluate.show_faces was on",
     "Kubeflow: its object store keeps what every run put out (datasets, crops, models), and its "
     "cache gives that to later runs: delete the runs and their objects there",
     "photos of them that were encoded anew, cut or turned and stand under other names: only the "

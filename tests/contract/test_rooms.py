@@ -1,6 +1,8 @@
 """Who may know whom: the floors of docs/architecture.md, and who may import which package."""
 
 import ast
+import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +44,13 @@ FILES = sorted(
     for folder in (PACKAGE, ROOT / "components", ROOT / "pipelines")
     for file in folder.rglob("*.py")
 )
+
+
+LISTS = {  # rooms whose parts docs/architecture.md lists, from the bottom up
+    "evaluation": "`evaluation/`, each of which",
+    "registry": "`registry/`, each of which",
+    "datasets": "`datasets/` is the largest room",
+}
 
 
 def room_of(file: Path) -> str:
@@ -100,3 +109,28 @@ def test_files_stay_readable() -> None:
 
 def test_the_mlflow_folder_shadows_nothing() -> None:
     assert not list((ROOT / "mlflow").rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", LISTS)
+def test_parts_of_a_room_know_only_parts_above_them_in_its_list(room: str) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = itertools.dropwhile(
+        lambda line: not line.startswith("|"), text[text.index(LISTS[room]) :].splitlines()
+    )
+    table = list(itertools.takewhile(lambda line: line.startswith("|"), rows))[2:]
+    place: dict[str, int] = {}
+    for number, row in enumerate(table):
+        for name in re.findall(r"`(\w+)/?`", row):
+            place.setdefault(name, number)
+    wrong = []
+    for file in sorted((PACKAGE / room).rglob("*.py")):
+        part = file.relative_to(PACKAGE / room).parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        assert part in place, f"docs/architecture.md does not list {room}/{part}"
+        for name in imported(file):
+            if name.startswith(f"facewright.{room}."):
+                other = name.split(".")[2]
+                if place[other] > place[part]:
+                    wrong.append(f"{part} knows {other}")
+    assert not wrong

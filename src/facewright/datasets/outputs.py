@@ -47,8 +47,8 @@ def find_outputs(
     with whole cells, lines, and parts of paths: whose name is a word as well is in no prose.
 
     What `evaluate` left goes with the crops of `align`, or, where none are left, with `in_data`,
-    which says that the person is in `data/`: pairs of templates name nobody, and a picture of
-    somebody in its report has no name either.
+    which says that the person is in `data/`: scores of templates hold digests of several
+    photos together, and a picture of somebody in its report has no name.
     """
     held: set[Path] = set()
     crops: set[str] = set()

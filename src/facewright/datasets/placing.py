@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facewright.datasets.images import is_hidden, is_image_name
+from facewright.datasets.meant import Meant, names_of
 from facewright.datasets.names import check_identity
 from facewright.datasets.readers import Entry
 from facewright.datasets.readers.annotations import Landmarks, PhotoNames
@@ -63,21 +64,27 @@ class Placing:
         """`flat`: a protocol says that all photos lie in one folder; `again` gives all entries."""
         self._source = source
         self._wanted = wanted
-        number = wanted.templates.number if wanted.templates else None
-        self._layout = Layout(source, flat=flat, again=again, number=number)
+        self._meant: Meant | None = None
+        numbered = None
+        if wanted.templates:
+            self._meant = wanted.templates.meant(source)
+            self._meant.look_ahead(again())
+            numbered = self._meant.place(wanted.templates.number)
+        self._layout = Layout(source, flat=flat, again=again, numbered=numbered)
         self._seen = False  # any image, wanted or not
-        self._photos = self._with_points = self._pointed = self._listed = 0
+        self._photos = self._with_points = self._pointed = self._listed = self._strays = 0
         self._identities: set[str] = set()
         self._others = self._gifs = self._packed = self._elsewhere = 0
         self._first_other = self._first_gif = self._first_packed = self._first_elsewhere = ""
+        self._first_stray = ""
         self._bare: dict[str, None] = {}  # folders that hold something else, or nothing
 
     def photos(self, entries: Iterable[Entry]) -> Iterator[Photo]:
         """The images among `entries` that are wanted.
 
         Raises:
-            DatasetError: an image lies where no identity can be told, or an identity could be no
-                folder's name.
+            DatasetError: an image lies where no identity can be told, an identity could be no
+                folder's name, or two images may be one of a list of templates.
         """
         wanted = self._wanted
         for entry in entries:
@@ -88,8 +95,10 @@ class Placing:
             at = None
             if wanted.images is not None:
                 # Before its place: a list may pick one of several folders of identities.
-                at = wanted.images.find(*self._names_of(entry, self._layout.id_of(entry)))
+                at = self._find(entry, wanted.images)
                 if at is None:
+                    self._strays += 1
+                    self._first_stray = self._first_stray or entry.origin
                     continue
                 self._listed += 1
             id, identity, columns = self._layout.place(entry)
@@ -111,10 +120,9 @@ class Placing:
             self._photos += 1
             yield Photo(id, identity, entry, columns)
 
-    def _names_of(self, entry: Entry, id: str | None) -> list[str]:
-        names = names_of(entry, id)
-        # Lists of templates name photos bare, as they lie in one folder.
-        return [*names, posixpath.basename(entry.name)] if self._wanted.templates else names
+    def _find(self, entry: Entry, images: PhotoNames) -> int | None:
+        id = self._layout.id_of(entry)
+        return self._meant.find(entry, id) if self._meant else images.find(*names_of(entry, id))
 
     def _with_landmarks(
         self, entry: Entry, id: str, columns: dict[str, Any], landmarks: Landmarks
@@ -122,7 +130,7 @@ class Placing:
         stated = columns.get("landmarks")
         points = None
         if stated is None or self._wanted.landmarks_asked:
-            points = landmarks.find(*self._names_of(entry, id))
+            points = landmarks.find(*(self._meant.names_of if self._meant else names_of)(entry, id))
             self._pointed += points is not None
         if points is None:
             points = stated
@@ -185,6 +193,11 @@ class Placing:
             say(f"{about}: no image in the folder of {', '.join(bare[:NAMED])}{more}")
         if wanted.images is not None:
             self._require(self._listed, of=len(wanted.images), what="images")
+            if self._strays:
+                say(
+                    f"{about}: {self._strays} images that the list does not mean left out, "
+                    f"first {self._first_stray}"
+                )
         if wanted.people is not None:
             self._require(len(self._identities), of=len(wanted.people), what="people")
         if wanted.landmarks is not None and self._photos:
@@ -206,12 +219,6 @@ class Placing:
         say(f"import {self._source}: {found} of the {of} {what} on the list are there")
 
 
-def names_of(entry: Entry, id: str | None) -> list[str]:
-    """What a list may call a photo: its id, its folder and name, or its path in the source."""
-    names = [id, "/".join(entry.name.split("/")[-2:]), entry.name, entry.origin]
-    return list(dict.fromkeys(name for name in names if name))
-
-
 class Layout:
     """Whose photo a file is: as its reader states it, or as all files of the source lie.
 
@@ -220,7 +227,7 @@ class Layout:
     - `12_Name_35_f.jpg`, as in AgeDB: part of the name, with the age and gender, where all photos
       lie in one folder or in none.
     - `NAME_0001.jpg` in one folder, where the protocol says that it lies so.
-    - `1.jpg` in one folder or in none, where a list of templates says what belongs together.
+    - `1.jpg` in one folder, where a list of templates says what belongs together (see `Meant`).
 
     The first photo decides which it is, and where; one that lies differently is refused.
     """
@@ -231,13 +238,13 @@ class Layout:
         *,
         flat: bool,
         again: Callable[[], Iterable[Entry]],
-        number: Callable[[str], str | None] | None = None,
+        numbered: Callable[[str], Place | None] | None = None,
     ) -> None:
-        """`number`: gives the identity of a photo by its name, where folders do not."""
+        """`numbered`: gives the place of a photo where its folder does not say who it is."""
         self._source = source
         self._flat = flat
         self._again = again
-        self._number = number
+        self._numbered = numbered
         self._together: bool | None = None  # whether all photos lie in one folder, once asked
         self._first = ""
         self._top = ""  # the folders above those of the identities
@@ -267,10 +274,11 @@ class Layout:
         return id, identity, {**columns, **entry.columns}
 
     def id_of(self, entry: Entry) -> str | None:
-        """The id that `place` would give; None where it would refuse."""
+        """The id that `place` would give, if a list may name it so; None where it would refuse."""
         if entry.identity is not None:
             return _stated_id(entry, entry.identity)
-        placed = (self._how or self._choose(entry.name))(entry.name)
+        how = self._how or self._choose(entry.name)
+        placed = how(entry.name) if how is not self._numbered else None  # nobody knows our numbers
         return placed[1] if placed else None
 
     def identities(self, folders: Iterable[str], *, but: set[str]) -> list[str]:
@@ -285,17 +293,11 @@ class Layout:
             return _cfp
         if AGEDB.fullmatch(name) and ("/" not in name or self._in_one_folder()):
             return _agedb
-        if self._number and ("/" not in name or self._in_one_folder()):
+        if self._numbered:
             return self._numbered
         photo = FLAT.fullmatch(name) if self._flat else None
         in_own = photo and posixpath.basename(posixpath.dirname(name)) == photo["identity"]
         return _flat if photo and not in_own else _folder
-
-    def _numbered(self, name: str) -> Place | None:
-        top, _, file = name.rpartition("/")
-        stem = posixpath.splitext(file)[0]
-        identity = self._number(stem) if self._number else None
-        return (top, f"{identity}/{stem}", identity, {}) if identity else None
 
     def _in_one_folder(self) -> bool:
         """Whether all photos of the source do, for which its names are gone through once more."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facewright.datasets.components import components
+from facewright.datasets.meant import Meant
 from facewright.datasets.pairs import check_labels, pair_faults
 from facewright.datasets.readers.annotations import PhotoNames
 from facewright.datasets.readers.templates import read_template_pairs, read_templates, with_folds
@@ -23,10 +24,9 @@ Ints = npt.NDArray[np.int64]
 class TemplateLists:
     """The templates of a list and the pairs of them, while the photos are gone through.
 
-    A photo is named as in any list (see `placing.names_of`), or by its bare name. Where the source
-    says of no photo whose it is (see `placing.Layout`), identities are what images that are in
-    several templates, and genuine pairs, connect, numbered in the order in which they appear in
-    the list.
+    How a photo may be named, says `meant`. Where the source says of no photo whose it is (see
+    `placing.Layout`), identities are what images that are in several templates, and genuine pairs,
+    connect, numbered in the order in which they appear in the list.
 
     Pairs that measure nothing are set aside, and counted aloud: two templates of the very same
     photos, and impostor pairs of one such identity, which contradict genuine ones.
@@ -65,14 +65,13 @@ class TemplateLists:
             )
         return np.asarray(found.to_numpy(), np.int64)
 
-    def number(self, name: str) -> str | None:
-        """The identity of a photo of which nobody says whose it is; None for one not listed.
+    def meant(self, source: str) -> Meant:
+        """What tells the images of the list among the files of the source so named."""
+        return Meant(self._names.tolist(), self.photos, source=source, path=str(self._path))
 
-        Args:
-            name: of the photo, without folder, with a suffix or without.
-        """
-        at = self.photos.find(name)
-        return None if at is None else f"{self._people[at]:06d}"
+    def number(self, at: int) -> str:
+        """The identity on the image at this place among `photos`, where nobody says whose it is."""
+        return f"{self._people[at]:06d}"
 
     @cached_property
     def _people(self) -> Ints:
@@ -89,16 +88,7 @@ class TemplateLists:
         return people.astype(np.int64)
 
     def found(self, at: int, id: str) -> None:
-        """Tell the id of the photo that stands at this place among `photos`.
-
-        Raises:
-            DatasetError: another photo stood there.
-        """
-        if self._ids[at]:
-            raise DatasetError(
-                f"{self._path}: {self._names[at]!r} may be {self._ids[at]!r} or {id!r}: name each "
-                "image by its folder and name"
-            )
+        """Tell the id of the photo that stands at this place among `photos`."""
         self._ids[at] = id
 
     def tables(self, digests: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:

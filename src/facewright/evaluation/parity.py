@@ -1,6 +1,7 @@
 """How far one form of a recognizer is from the one that it was made of."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,31 @@ class Parity:
             "threshold_shift": self.threshold_shift,
         }
         return {key: value for key, value in values.items() if value is not None}
+
+
+def parity_of(
+    answers: Mapping[str, Answers],
+    embeddings: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    reference: str,
+    made_of: str,
+) -> list[Parity]:
+    """Each form against the reference, and that against what it was made of.
+
+    Puts the figures of each among its metrics.
+
+    Args:
+        answers, embeddings: by form, see `compare_forms`.
+    """
+    compared = []
+    for form in (name for name in answers if name != made_of):
+        other = made_of if form == reference else reference
+        both = embeddings[form], embeddings[other]
+        compared.append(
+            compare_forms((form, other), answers[form], answers[other], embeddings=both)
+        )
+        answers[form].metrics.update(compared[-1].metrics())
+    return compared
 
 
 def compare_forms(

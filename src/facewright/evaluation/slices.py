@@ -278,13 +278,24 @@ def _binned(values: "pd.Series[float]", column: str, *, bins: int) -> tuple[list
     inner = inner[inner > ranked[0]]  # else the first bin would be empty
     code = np.where(known, np.searchsorted(inner, numbers, side="right"), -1)
     if not len(inner):
-        return [f"{numbers[known].min():g}"], code
+        return _shown(numbers[known][:1]), code
+    edges = _shown(inner)
     names = [
-        f"below {inner[0]:g}",
-        *(f"{low:g} to {high:g}" for low, high in pairwise(inner)),
-        f"{inner[-1]:g} and more",
+        f"below {edges[0]}",
+        *(f"{low} to {high}" for low, high in pairwise(edges)),
+        f"{edges[-1]} and more",
     ]
     return names, code
+
+
+def _shown(edges: Floats) -> list[str]:
+    """Different numbers as different texts: whole ones in full, others to three digits or more."""
+    for digits in range(3, 18):  # seventeen tell any two apart
+        whole = [max(digits, len(f"{abs(edge):.0f}")) for edge in edges]
+        texts = [f"{edge:.{most}g}" for edge, most in zip(edges, whole, strict=True)]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
 
 
 def _empty(marks: object) -> bool:

@@ -6,7 +6,7 @@ length 1 (Crosswhite et al., Template Adaptation for Face Verification and Ident
 """
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from facewright.errors import EvaluationError
 from facewright.evaluation.limits import IMAGES, TEMPLATES
-from facewright.evaluation.pairs import OK, Ints
+from facewright.evaluation.pairs import OK, Ints, pairs_digest
 from facewright.evaluation.slices import with_derived
 
 ROWS = 16_384  # of embeddings gathered at a time: 64 MiB of float64 at 512 values
@@ -43,6 +43,20 @@ class Subjects:
         if self.templates is None:
             return self.images
         return template_table(self.images, self.templates)
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """Who each subject is, by its id."""
+        return dict(zip(self.table["id"], self.table["identity"], strict=True))
+
+    def of(self, people: Collection[str]) -> frozenset[str]:
+        """The ids of all subjects of these people."""
+        return frozenset(self.table.loc[self.table["identity"].isin(people), "id"])
+
+    def digest(self, pairs: pd.DataFrame) -> str:
+        """sha256 over the pairs and the photos of all that they name; see `pairs_digest`."""
+        photos = zip(self.table["id"], self.table["photo_sha256"], strict=True)
+        return pairs_digest(pairs, photos=dict(photos))
 
     @property
     def photos(self) -> pd.DataFrame | None:

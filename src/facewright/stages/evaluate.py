@@ -10,9 +10,8 @@ from facewright.datasets.crops import Crops
 from facewright.datasets.form import open_dataset
 from facewright.datasets.names import named_among
 from facewright.engines import embed_all, engine_status, latency, load_recognizer
-from facewright.evaluation import pairs_digest
 from facewright.evaluation.assess import Answers, Questions, assess
-from facewright.evaluation.parity import compare_forms
+from facewright.evaluation.parity import parity_of
 from facewright.evaluation.record import data_facts, write_record
 from facewright.evaluation.report import write_report
 from facewright.evaluation.templates import Subjects
@@ -24,7 +23,7 @@ from facewright.stages.metrics import parity_rows, read_metrics
 from facewright.workers import usable_cores
 
 SEED = 0  # of the bootstrap: the same scores give the same intervals
-STUDENT = "student"
+TEACHER, STUDENT = "teacher", "student"
 OWN = {"runtime", "flip", "latency_calls", "show_faces"}  # parameters that are no question
 
 
@@ -35,27 +34,26 @@ def run(
     crops = Crops(align / "verify")
     trained, verify = (open_dataset(align / half) for half in ("train", "verify"))
     subjects = Subjects(verify.manifest, verify.templates)
-    ids, people, photos = (subjects.table[name] for name in ("id", "identity", "photo_sha256"))
     assert verify.pairs is not None  # align writes them
-    known = named_among(people, trained.manifest.query("status == 'ok'")["identity"])
+    taught = trained.manifest.query("status == 'ok'")["identity"]
     questions = Questions(
         pairs=verify.pairs,
         images=subjects.table,
         photos=subjects.photos,
-        trained=frozenset(ids[people.isin(known)]),
+        trained=subjects.of(named_among(subjects.table["identity"], taught)),
         seed=SEED,
         **params.model_dump(exclude=OWN),
     )
     forms = {name: quantize / name for name in (STUDENT, "student-int8")}
-    folders = {"teacher": train / "teacher", **forms}
+    folders = {TEACHER: train / TEACHER, **forms}
     engines = sorted(found.parent for found in compile.glob("*/recognizer.yaml"))
     idle = {engine.name: why for engine in engines if (why := engine_status(engine))}
     folders |= {engine.name: engine for engine in engines if engine.name not in idle}
 
-    digest = pairs_digest(questions.pairs, photos=dict(zip(ids, photos, strict=True)))
+    digest = subjects.digest(questions.pairs)
     answers: dict[str, Answers] = {}
     embedded: dict[str, npt.NDArray[np.float32]] = {}
-    thresholds, parity = [], []
+    thresholds = []
     for name, source in folders.items():
         recognizer = load_recognizer(source, runtime=params.runtime, threads=usable_cores())
         one = recognizer.card
@@ -64,12 +62,8 @@ def run(
         answers[name] = answer = assess(questions, ids=named, embeddings=pooled)
         alone = load_recognizer(source, runtime=params.runtime, threads=1)
         took = latency(alone, crops.batch([0])[0], calls=params.latency_calls, flip=params.flip)
-        answer.metrics.update(latency_ms=took, megabytes=recognizer.model_bytes / 1e6)
-        answer.metrics.update(subjects.counts())
-        if (other := "teacher" if name == STUDENT else STUDENT) in answers:
-            both = embedded[name], embedded[other]
-            parity.append(compare_forms((name, other), answer, answers[other], embeddings=both))
-            answer.metrics.update(parity[-1].metrics())
+        measured = {"latency_ms": took, "megabytes": recognizer.model_bytes / 1e6}
+        answer.metrics.update(measured | subjects.counts())
         found = thresholds_of(
             answer.metrics,
             recognizer=name,
@@ -83,6 +77,7 @@ def run(
         )
         thresholds.append(found)
         say(f"evaluate {name}: accuracy {answer.metrics.get('accuracy', float('nan')):.4f}")
+    parity = parity_of(answers, embedded, reference=STUDENT, made_of=TEACHER)
     facts = {
         "pairs_digest": digest,
         "subjects": subjects.kind,
@@ -93,7 +88,7 @@ def run(
         **data_facts(training=asdict(trained.card), verification=asdict(verify.card)),
     }
     with whole_directory(output) as folder:
-        write_record(folder, answers, identities=dict(zip(ids, people, strict=True)), facts=facts)
+        write_record(folder, answers, identities=subjects.identities, facts=facts)
         write_thresholds(folder / "thresholds.json", thresholds)
         write_report(
             folder / "report.html",

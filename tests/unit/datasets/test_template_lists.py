@@ -16,14 +16,14 @@ def written(path: Path, text: str) -> Path:
 
 
 def test_images_templates_and_media_are_text(tmp_path: Path) -> None:
-    lines = "1.jpg 1 69544\n2.jpg 1 69544\r\n\n3.png 007 NA\n1.jpg 2 69544"
+    lines = "1.jpg 1 69544\nimg/2.jpg 1 69544\r\n\n./3.png 007 NA\n1.jpg 2 69544"
     table = read_templates(written(tmp_path / "face_tid_mid.txt", lines))
     assert table.columns.tolist() == ["image", "template", "media"]
     assert table.to_numpy().tolist() == [
-        ["1", "1", "69544"],
-        ["2", "1", "69544"],
-        ["3", "007", "NA"],
-        ["1", "2", "69544"],
+        ["1.jpg", "1", "69544"],
+        ["img/2.jpg", "1", "69544"],
+        ["3.png", "007", "NA"],
+        ["1.jpg", "2", "69544"],
     ]
 
 
@@ -65,8 +65,15 @@ def test_other_refusals(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="line 2: '3 4 yes' is not two templates and the label"):
         read_template_pairs(path)
     path = written(tmp_path / "list.txt", "1.jpg 2 1\n1.jpg 3 1\n1.jpg 2 9\n")
-    with pytest.raises(DatasetError, match="image '1' is in template '2' twice"):
+    with pytest.raises(DatasetError, match=r"image '1\.jpg' is in template '2' twice"):
         read_templates(path)
+    for one, other in (("1.jpg", "1.png"), ("1", "1.jpg")):
+        path = written(tmp_path / "list.txt", f"0.jpg 1 1\n{one} 2 1\n{other} 3 1\n")
+        with pytest.raises(DatasetError, match=f"'{one}' and '{other}' differ by their suffix alo"):
+            read_templates(path)
+    csv = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID,FACE_X\n1,2,img/3.jpg,4,5\n"
+    with pytest.raises(DatasetError, match=r"is NIST's CSV, with boxes .* cut the faces out"):
+        read_templates(written(tmp_path / "list.txt", csv))
     path.write_bytes(b"1.jpg 2 1\n\xff\xfe 2 1\n")
     with pytest.raises(DatasetError, match="cannot be read as text"):
         read_templates(path)

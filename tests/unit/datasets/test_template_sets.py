@@ -126,8 +126,8 @@ def test_identities_are_what_images_and_genuine_pairs_connect(tmp_path: Path) ->
     done.sort(key=lambda group: min(map(order.index, group[0])))
     assert 5 < len(done) < 40
     for number, (images, _) in enumerate(done):
-        assert {listed.number(f"{image}.png") for image in images} == {f"{number:06d}"}
-    assert listed.number("99999") is None
+        at = [order.index(image) for image in images]
+        assert set(map(listed.number, at)) == {f"{number:06d}"}
 
 
 OWN = "Ada/1.jpg a1 v\nAda/2.jpg a1 v\nAda/3.jpg a2 v\nBo/1.jpg b1 w\n"
@@ -155,7 +155,108 @@ def test_folders_of_identities_count_where_there_are_any(tmp_path: Path) -> None
     assert "template 'a1' holds images of two identities, 'Ada' and 'Bo'" in said
     (tmp_path / "list").write_text(OWN.replace("Ada/", "").replace("Bo/1", "Bo/3"))
     said = refused(tmp_path / "photos", tmp_path / "none", **options)
-    assert "'1' may be 'Ada/1' or 'Bo/1': name each image by its folder" in said
+    assert "'1.jpg' may be 'Ada/1.jpg' or 'Bo/1.jpg' of photos: name each image by its f" in said
+
+
+def origins(made: Dataset) -> set[str]:
+    assert {len(id.split("/")[0]) for id in made.manifest["id"]} == {6}  # numbers, not folders
+    return set(made.manifest["origin"])
+
+
+@pytest.mark.parametrize(
+    ("above", "named", "imported"),
+    [
+        ("", "", "loose_crop"),
+        ("", "loose_crop/", "loose_crop"),
+        ("", "./loose_crop/", "ijb"),
+        ("", "ijb/loose_crop/", "ijb"),
+        ("", "", "ijb"),
+        ("img/", "img/", "loose_crop"),
+        ("img/", "loose_crop/img/", "ijb"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jpg", "", ".png"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_list_names_photos_as_people_have_them(
+    tmp_path: Path,
+    lists: dict[str, Path],
+    above: str,
+    named: str,
+    imported: str,
+    suffix: str,
+    packed: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With their folder or without, with their suffix, another one or none, strays beside them."""
+    rows = [line.split(".jpg") for line in LIST.splitlines()]
+    lists["templates"].write_text("".join(f"{named}{n}{suffix}{rest}\n" for n, rest in rows))
+    crops = f"ijb/loose_crop/{above}"
+    folder(tmp_path, {f"{crops}{name}": data for name, data in PHOTOS.items()})
+    strays = {"ijb/a.jpg": picture("a"), f"{crops}z.png": picture("z"), "ijb/x/y.bmp": picture(1)}
+    folder(tmp_path, strays)
+    source = tmp_path / ("ijb" if imported == "ijb" else "ijb/loose_crop")
+    inside = {
+        file.relative_to(source).as_posix(): file.read_bytes()
+        for file in sorted(source.rglob("*"), reverse=True)
+        if file.is_file()
+    }
+    if packed:
+        source = archive(tmp_path / f"{imported}.tar", inside, top=f"{imported}/")
+    made = import_dataset(source, tmp_path / "out", **lists)
+    assert {name.rpartition("/")[2] for name in origins(made)} == {f"{k}.jpg" for k in WHO}
+    of = {f"{who}/{name}" for name, who in WHO.items()}
+    assert set(made.manifest["id"]) == of
+    left = len(inside) - len(WHO)
+    assert f"{left} images that the list does not mean left out, first" in capsys.readouterr().err
+
+
+def test_of_photos_that_differ_by_their_suffix_the_named_one_is_meant(
+    tmp_path: Path, lists: dict[str, Path]
+) -> None:
+    twins = {"1.png": picture("p"), "2.bmp": picture("b"), "5.JPG": picture("J")}
+    source = folder(tmp_path / "loose_crop", PHOTOS | twins)
+    made = import_dataset(source, tmp_path / "out", **lists)
+    assert origins(made) == {f"{k}.jpg" for k in WHO}
+    packed = archive(tmp_path / "one.tar", twins | PHOTOS)  # the others come first
+    assert contents(import_dataset(packed, tmp_path / "again", **lists)) == contents(made)
+
+    lists["templates"].write_text(LIST.replace("1.jpg", "1.png").replace("2.jpg", "2.bmp"))
+    made = import_dataset(source, tmp_path / "out", **lists)
+    assert origins(made) == {"1.png", "2.bmp", *(f"{k}.jpg" for k in WHO if k not in "12")}
+    for name in ("1", "1.webp"):  # the list says of neither that it is meant
+        lists["templates"].write_text(LIST.replace("1.jpg", name))
+        said = refused(source, tmp_path / "none", **lists)
+        assert f"tid_mid.txt: '{name}' may be '1.jpg' or '1.png' of loose_crop: name each" in said
+
+
+def test_of_photos_in_several_folders_the_one_on_the_path_is_meant(
+    tmp_path: Path, lists: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for top in ("a", "loose_crop"):
+        folder(tmp_path / "ijb" / top, PHOTOS)
+    said = refused(tmp_path / "ijb", tmp_path / "none", **lists)
+    assert "'1.jpg' may be 'a/1.jpg' or 'loose_crop/1.jpg' of ijb: name each" in said
+    folder(tmp_path / "ijb", PHOTOS)
+    assert all("/" not in name for name in origins(
+        import_dataset(tmp_path / "ijb", tmp_path / "out", **lists)
+    ))  # fmt: skip
+    lines = [f"loose_crop/{line}\n" for line in LIST.splitlines()]
+    lists["templates"].write_text("".join(lines))
+    made = import_dataset(tmp_path / "ijb", tmp_path / "out", **lists)
+    assert origins(made) == {f"loose_crop/{k}.jpg" for k in WHO}
+    assert "20 images that the list does not mean left out, first 1.jpg" in capsys.readouterr().err
+
+
+def test_nists_two_folders_are_nobodys(tmp_path: Path, lists: dict[str, Path]) -> None:
+    """Photos and frames are numbered apart, so that both folders may have a 1.jpg."""
+    where = {"3": "frames/1", "4": "frames/4"}
+    name = {k: where.get(k, f"img/{k}") for k in WHO}
+    folder(tmp_path / "images", {f"{name[k]}.jpg": PHOTOS[f"{k}.jpg"] for k in WHO})
+    rows = [line.split(".jpg") for line in LIST.splitlines()]
+    lists["templates"].write_text("".join(f"{name[k]}.jpg{rest}\n" for k, rest in rows))
+    made = import_dataset(tmp_path / "images", tmp_path / "out", **lists)
+    expected = {f"{who}/{name[k].replace('/', '-')}": PHOTOS[f"{k}.jpg"] for k, who in WHO.items()}
+    assert contents(made) == expected
 
 
 def test_templates_of_copies_are_of_the_same_photos(
@@ -174,7 +275,7 @@ def test_templates_of_copies_are_of_the_same_photos(
 def test_what_does_not_fit_is_one_line(tmp_path: Path, lists: dict[str, Path]) -> None:
     source = folder(tmp_path / "in", {name: PHOTOS[name] for name in sorted(PHOTOS)[:5]})
     out = tmp_path / "out"
-    assert "2 of its 7 images are not in the source, first '6'" in refused(source, out, **lists)
+    assert "2 of its 7 images are not in the source, first '6.jpg'" in refused(source, out, **lists)
     said = refused(source, out, templates=lists["templates"])
     assert "tid_mid.txt has no pairs: give the pairs of its templates, --pairs" in said
     for more in ("people", "images"):

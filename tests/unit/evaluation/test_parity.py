@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 from facewright.evaluation.assess import assess
-from facewright.evaluation.parity import compare_forms, paired_change
+from facewright.evaluation.parity import compare_forms, paired_change, parity_of
 
 from ...generated_answers import NOISE, embeddings, generated, questions, without
 
@@ -20,6 +20,23 @@ def test_a_form_is_itself() -> None:
     assert same.threshold_shift == same.fnmr_change == 0
     assert same.fnmr_change_low < 0 < same.fnmr_change_high
     assert same.metrics().keys() == {"cosine", "cosine_lowest", "threshold_shift"}
+
+
+def test_every_form_is_compared_with_the_reference_and_that_with_what_it_was_made_of() -> None:
+    asked = questions(people=20)
+    noise = dict(zip(("t", "s", "s-int8", "s-sm86"), (*NOISE, 1.3), strict=True))
+    made = {name: embeddings(asked, each) for name, each in noise.items()}
+    answers = {name: assess(asked, ids=ids, embeddings=v) for name, (ids, v) in made.items()}
+    vectors = {name: v for name, (_, v) in made.items()}
+    found = parity_of(answers, vectors, reference="s", made_of="t")
+    against = [(one.form, one.reference) for one in found]
+    assert against == [("s", "t"), *((name, "s") for name in noise if name not in "st")]
+    for one in found:
+        pair = vectors[one.form], vectors[one.reference]
+        names, both = (one.form, one.reference), (answers[one.form], answers[one.reference])
+        assert one == compare_forms(names, *both, embeddings=pair)
+        assert answers[one.form].metrics["cosine"] == one.cosine < 1
+    assert "cosine" not in answers["t"].metrics
 
 
 def test_figures_are_those_of_the_answers() -> None:

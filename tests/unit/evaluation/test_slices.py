@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -87,9 +88,9 @@ def test_a_pair_is_in_the_bin_of_its_worse_image(
     known = np.sort([value for value in values.values() if not np.isnan(value)])
     inner = [known[k * len(known) // 3] for k in (1, 2)]
     assert table["value"].tolist()[1:4] == [
-        f"below {inner[0]:g}",
-        f"{inner[0]:g} to {inner[1]:g}",
-        f"{inner[1]:g} and more",
+        f"below {inner[0]:.3g}",
+        f"{inner[0]:.3g} to {inner[1]:.3g}",
+        f"{inner[1]:.3g} and more",
     ]
     for k, (low, high) in enumerate(((-1, inner[0]), inner, (inner[1], 2)), 1):
 
@@ -149,6 +150,34 @@ def test_every_pair_is_in_one_row_of_each_column(made: tuple) -> None:
     # Neither the order of pairs nor that of images matters.
     turned = slice_table(scores[::-1], images=images[::-1], columns=names, threshold=0.2, bins=5)
     pd.testing.assert_frame_equal(table, turned)
+
+
+@pytest.mark.parametrize(
+    ("edges", "shown"),
+    [
+        ([0.735218, 0.8], ["0.735", "0.8"]),
+        ([0.735218, 0.735499], ["0.7352", "0.7355"]),  # three digits would make them one
+        ([0.7, np.nextafter(0.7, 1)], ["0.7", "0.7000000000000001"]),
+        ([-12.3456, 2, 1234.56], ["-12.3", "2", "1235"]),
+        ([12345, 1234567], ["12345", "1234567"]),
+        ([1e-7, 0.00123456], ["1e-07", "0.00123"]),
+    ],
+)
+def test_edges_of_bins_are_short_and_differ(edges: list[float], shown: list[str]) -> None:
+    numbers = [edges[0] - 1, *edges]
+    ids = [f"i{k}" for k in range(len(numbers))]
+    images = pd.DataFrame({"id": ids, "quality": numbers})
+    pairs = pd.DataFrame({"a": ids, "b": ids, "fold": 0, "label": [0, 1, 0, 1][: len(ids)]})
+    table = slice_table(
+        pairs.assign(similarity=0.5, status="ok"),
+        images=images,
+        columns=["quality"],
+        threshold=0.5,
+        bins=len(numbers),
+    )
+    between = [f"{low} to {high}" for low, high in pairwise(shown)]
+    expected = [f"below {shown[0]}", *between, f"{shown[-1]} and more"]
+    assert table["value"].tolist()[1:] == expected
 
 
 def test_bins_hold_as_many_images_each() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from facewright.errors import EvaluationError
-from facewright.evaluation import score_pairs
+from facewright.evaluation import pairs_digest, score_pairs
 from facewright.evaluation import templates as module
 from facewright.evaluation.slices import with_derived
 from facewright.evaluation.templates import Subjects, pool_templates, template_table
@@ -190,6 +190,13 @@ def test_subjects_are_images_or_templates() -> None:
     assert own.table is IMAGES
     assert own.embeddings(ids, vectors) == (ids, vectors)
     assert pooled.table.equals(template_table(IMAGES, HELD))
+    for subjects in (own, pooled):
+        rows = subjects.table.to_dict("records")
+        assert subjects.identities == {row["id"]: row["identity"] for row in rows}
+        assert subjects.of({"A"}) == {row["id"] for row in rows if row["identity"] == "A"} != set()
+        pairs = pd.DataFrame({"fold": 0, "label": 0, "a": [rows[0]["id"]], "b": [rows[1]["id"]]})
+        photos = {row["id"]: row["photo_sha256"] for row in rows}
+        assert subjects.digest(pairs) == pairs_digest(pairs, photos=photos)
     names, means = pooled.embeddings(ids, vectors)
     assert list(names) == ["s", "u"]
     np.testing.assert_allclose(means, [[np.sqrt(0.5)] * 2, [1, 0]], atol=1e-7)

@@ -1,7 +1,7 @@
 """The lists of IJB-B and IJB-C's 1:1 protocol, as InsightFace and others hand them on.
 
 - `ijbc_face_tid_mid.txt`: lines `1.jpg 69544 2872`, the image, its template and its medium. The
-  images lie in one folder; whose they are is not said there.
+  images lie in one folder, which may be named; whose they are is not said there.
 - `ijbc_template_pair_label.txt`: lines `1 11065 1`, two templates and the label.
 
 (Whitelam et al., IARPA Janus Benchmark-B, CVPRW 2017; Maze et al., Benchmark-C, ICB 2018.)
@@ -18,20 +18,36 @@ from facewright.datasets.readers.text import lines
 from facewright.errors import DatasetError
 
 _TEMPLATES = "an image, its template and its medium, with blanks between"
+_NIST = "TEMPLATE_ID,"
 _PAIRS = "two templates and the label 0 or 1, with blanks between"
 
 
 def read_templates(path: Path) -> pd.DataFrame:
     """Which image is in which template, and from which medium: columns image, template, media.
 
-    An image's name is without suffix, `1` for `1.jpg`; all three are text.
+    All three are text, an image's name as the list gives it, but for a `./` before it.
 
     Raises:
-        DatasetError: the file cannot be read, is empty, or a line is not of this form or is there
-            twice.
+        DatasetError: the file cannot be read, is empty, is NIST's CSV, a line is not of this form
+            or is there twice, or two names differ by their suffix alone: photos of a dataset are
+            told apart without it.
     """
+    if next((line for _, line in lines(path)), "").upper().startswith(_NIST):
+        raise DatasetError(
+            f"{path} is NIST's CSV, with boxes in photos that show others too: cut the faces out, "
+            f"and write a line of {_TEMPLATES}, for each"
+        )
     table = _read(path, ["image", "template", "media"], form=_TEMPLATES)
-    table["image"] = [without_suffix(name) for name in table["image"]]
+    table["image"] = table["image"].str.removeprefix("./")
+    names = table["image"].drop_duplicates()
+    again = names[names.map(without_suffix).duplicated(keep=False)]
+    if len(again):
+        stem = without_suffix(again.iloc[0])
+        first, second = [name for name in again if without_suffix(name) == stem][:2]
+        raise DatasetError(
+            f"{path}: images {first!r} and {second!r} differ by their suffix alone: rename one of "
+            "them, in the list and in its folder, or name one image the same way throughout"
+        )
     twice = table[table.duplicated(["image", "template"])]
     if len(twice):
         image, template, _ = twice.iloc[0]
