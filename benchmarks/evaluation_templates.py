@@ -7,6 +7,7 @@
 Seconds are of the CPU, the network's work and reading the dataset left out; memory is the highest
 of the whole process in each part. The last line is one JSON object:
 
+- lists_s: the two lists, read as an import does;
 - pool_s, assess_s: one recognizer, its intervals from two resamples;
 - draw_s: one resample more (of people, of impostor pairs and of all pairs, one each), of which
   there are `evaluate.bootstrap`;
@@ -27,6 +28,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
+from facewright.datasets.templates import TemplateLists
 from facewright.evaluation.assess import Questions, assess
 from facewright.evaluation.comparison import compare
 from facewright.evaluation.record import SCORES, people_of, read_facts, read_scores, write_record
@@ -96,6 +98,14 @@ def run(size: float, *, draws: int) -> dict[str, float]:
         embeddings = rng.normal(size=(len(subjects.images), SIZE)).astype(np.float32)
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     result |= {"pairs": len(pairs), "templates": subjects.table["id"].nunique()}
+    with TemporaryDirectory() as folder:
+        lists = [Path(folder) / name for name in ("templates", "pairs")]
+        names = subjects.images["id"] + ".jpg"
+        held = subjects.templates.assign(id=names)
+        for path, table in zip(lists, (held, pairs[["a", "b", "label"]]), strict=True):
+            table.to_csv(path, sep=" ", header=False, index=False)
+        with measured(result, "lists"):
+            TemplateLists(lists[0], pairs=lists[1])
     with measured(result, "questions"):
         asked = Questions(
             pairs=pairs,
