@@ -29,7 +29,8 @@ def verify(model: str, *, extends: Path | None = None, files: bool = False) -> L
 
     Beside the chain: the alias `champion` is the last entry's, all versions were entered and their
     present decision is the last that was, versions still say the origin that was entered with them
-    and lie where they did, and the gate's decisions are those that were.
+    and lie where they did, the gate's decisions are those that were, and what MLflow loads of the
+    champion is what was registered.
 
     Args:
         extends: an earlier export, which the ledger must begin with: the chain alone cannot tell
@@ -77,6 +78,8 @@ def verify(model: str, *, extends: Path | None = None, files: bool = False) -> L
             label = f"{model}: versions verified"
             for version in progress(known, total=len(known), label=label):
                 faults += _unlike_files(client, version)
+        elif serving in there:
+            faults += _unlike_files(client, there[serving], loaded=True)
         return replace(ledger, faults=tuple(faults))
 
 
@@ -151,11 +154,11 @@ def _unlike_entries(client: Any, ledger: Ledger, there: Mapping[int, Version]) -
     return faults
 
 
-def _unlike_files(client: Any, version: Version) -> list[str]:
-    """What is wrong with the files of a version."""
-    faults: list[str] = []
-    faults += _refused(lambda: faults.extend(file_faults(client, version)))
-    return [f"version {version.version}: {fault}" for fault in faults]
+def _unlike_files(client: Any, version: Version, *, loaded: bool = False) -> list[str]:
+    """What is wrong with the files of a version, or with those that MLflow loads of it."""
+    found: list[str] = []
+    refused = _refused(lambda: found.extend(file_faults(client, version, loaded=loaded)))
+    return [f"version {version.version}: {fault}" for fault in (*found, *refused)]
 
 
 def _refused(check: Callable[..., object], *arguments: Any) -> list[str]:

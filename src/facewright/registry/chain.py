@@ -92,12 +92,12 @@ class Standing:
             ValueError: the champion is promoted or returned to, a rollback to a version that no
                 other replaced, or another version than the champion is retired.
         """
-        if action in ("promote", "rollback") and version == self.champion:
-            raise ValueError(f"version {version} is champion already")
         if action == "promote":
+            if version == self.champion:
+                raise ValueError(f"version {version} is champion already")
             return Standing((*self.champions, version), self.rolled_back - {version})
         if action == "rollback":
-            if version not in self.champions[:-1]:
+            if version == self.champion or version not in self.champions[:-1]:
                 raise ValueError(f"version {version} is no earlier champion")
             last = len(self.champions) - 2 - self.champions[-2::-1].index(version)
             left = frozenset(self.champions[last + 1 :])
