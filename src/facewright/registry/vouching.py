@@ -13,6 +13,7 @@ from typing import Any
 
 from facewright.errors import RegistryError
 from facewright.files import file_digest, write_json
+from facewright.registry.server import pages
 from facewright.registry.versions import (
     EVALUATION,
     FILES_DIGEST,
@@ -93,7 +94,8 @@ def check_place(client: Any, version: Version) -> None:
     """Refuse a version that MLflow would load from elsewhere than its own run.
 
     Raises:
-        RegistryError: it would. Its database holds that place twice: one is shown, one is used.
+        RegistryError: it would. MLflow's database holds that place twice, of which one is shown and
+            one is used; and it lays a model that was logged under the folder's name over the run.
     """
     used = client.get_model_version_download_uri(version.model, str(version.version))
     for place in (version.source, used):
@@ -101,6 +103,17 @@ def check_place(client: Any, version: Version) -> None:
             raise RegistryError(
                 f"{version} lies in {str(place)[:300]!r}, not in its run "
                 f"{version.run_id or '(it has none)'}: {RESTORE}"
+            )
+    experiment = client.get_run(version.run_id).info.experiment_id
+    for laid in pages(
+        lambda token: client.search_logged_models(
+            experiment_ids=[experiment], filter_string=f"name = '{MODEL}'", page_token=token
+        )
+    ):
+        if laid.source_run_id == version.run_id:
+            raise RegistryError(
+                f"MLflow loads {version} with its model {laid.model_id} laid over it, which "
+                "facewright did not make: delete that"
             )
 
 

@@ -142,6 +142,32 @@ def test_a_version_that_was_made_to_point_elsewhere_is_told(add: Add, store: Pat
     assert not verify(MODEL).faults
 
 
+def test_a_model_that_mlflow_lays_over_a_version_is_told(add: Add, tmp_path: Path) -> None:
+    import mlflow
+
+    add("one")
+    promote(MODEL)
+    client = connect()
+    run = client.get_run(client.get_model_version(MODEL, "1").run_id).info
+    made = client.create_logged_model(run.experiment_id, name="model", source_run_id=run.run_id)
+    (tmp_path / "laid").mkdir()
+    (tmp_path / "laid" / "more.txt").write_text("")
+    client.log_model_artifacts(made.model_id, str(tmp_path / "laid"))
+    (tmp_path / "got").mkdir()
+    got = mlflow.artifacts.download_artifacts(
+        f"models:/{MODEL}@champion",
+        dst_path=str(tmp_path / "got"),
+        tracking_uri=client.tracking_uri,
+    )
+    assert list(Path(got).rglob("more.txt"))
+    told = f"MLflow loads facewright version 1 with its model {made.model_id} laid over it"
+    refused(told, lambda: champion(MODEL), lambda: promote(MODEL, 1))
+    assert any(told in fault for fault in verify(MODEL).faults)
+    client.delete_logged_model(made.model_id)
+    assert champion(MODEL) is not None
+    assert not verify(MODEL).faults
+
+
 def test_a_version_that_lies_elsewhere_is_not_vouched_for_as_ones_own(add: Add) -> None:
     add("one")
     client = connect()
