@@ -97,7 +97,7 @@ def remote_address() -> str:
     address = _git("remote", "get-url", REMOTE)
     if not address:
         raise PipelineError(
-            f"git has no remote {REMOTE!r} here: say with --repository from where the cluster fetches"
+            f"git has no remote {REMOTE!r} here: say with --repository where the cluster finds it"
         )
     return checked_repository(address)
 

@@ -71,7 +71,9 @@ def load(file: Path = CLUSTER) -> Cluster:
     return Cluster(given.image, given.gpu_image, steps)
 
 
-def place(task: dsl.PipelineTask, cluster: Cluster, *, asks_mlflow: bool = False) -> dsl.PipelineTask:
+def place(
+    task: dsl.PipelineTask, cluster: Cluster, *, asks_mlflow: bool = False
+) -> dsl.PipelineTask:
     """Give a task what its step gets, and what the cluster keeps for it; returns the task.
 
     With `asks_mlflow` its output is never reused: it depends on what no cache key knows.
@@ -95,7 +97,7 @@ def place(task: dsl.PipelineTask, cluster: Cluster, *, asks_mlflow: bool = False
 
 
 def _kubernetes(name: str, step: Step) -> dict[str, Any]:
-    """What only Kubernetes knows, in the form that kfp-kubernetes writes (KubernetesExecutorConfig)."""
+    """What only Kubernetes knows, in the form that kfp-kubernetes 2.17 writes."""
     config: dict[str, Any] = {}
     if name == "fetch":
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

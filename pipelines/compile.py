@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", nargs="?", type=Path, default=Path("build/facewright.yaml"))
     file: Path = parser.parse_args(argv).file
     try:
-        graph = pipeline(load())
         defaults = arguments()
+        graph = pipeline(load())
     except FacewrightError as error:
         print(f"pipelines.compile: {error}", file=sys.stderr)
         return 2

@@ -24,7 +24,7 @@ def pipeline(cluster: Cluster) -> Any:
     """The pipeline, a `kfp` graph component, with what its steps get in `cluster`.
 
     Outputs are reused (cached) where they are a function of the step's image, parameters and
-    inputs. `pin` looks at a branch, `gate` and what follows ask MLflow: no cache key knows of those.
+    inputs. `pin` looks at a branch, `gate` and what follows ask MLflow: no cache key knows that.
     """
 
     @dsl.pipeline(name="facewright", description="From raw photographs to a registered recognizer")

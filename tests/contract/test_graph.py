@@ -122,7 +122,7 @@ def test_the_cache_follows_the_content_of_the_data(kubeflow: dict[str, Any]) -> 
 def test_outputs_are_reused_where_they_are_a_function_of_the_inputs(
     kubeflow: dict[str, Any],
 ) -> None:
-    """`pin` looks at a branch, `tell` at the run; the others ask MLflow, whose state no key knows."""
+    """`pin` looks at a branch, `tell` at the run; the others ask MLflow: no key knows those."""
     again = {name for name, task in kubeflow.items() if not task["cachingOptions"]}
     assert again == {"pin", "gate", "register", "promote", "tell"}
 

@@ -20,7 +20,9 @@ def record_outcome(*, run_id: str, state: str, message: str, tags: Mapping[str, 
     """
     why = " ".join(message.split())
     say(f"run {run_id}: {state.lower()}{f': {why}' if why else ''}")
-    known = {RUN_TAG: run_id, STATE_TAG: state, **tags} | ({"mlflow.note.content": why} if why else {})
+    known = {RUN_TAG: run_id, STATE_TAG: state, **tags}
+    if why:
+        known["mlflow.note.content"] = why  # what MLflow shows as the run's description
     try:
         client = open_client()
         with registry_errors("the outcome cannot be kept"):

@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -6,18 +5,6 @@ import yaml
 
 from facewright import params
 from pipelines import compile as pipeline_compile
-
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "mlflow").mkdir()
-    for name in (params.PARAMS, params.POLICY, Path("data.dvc")):
-        shutil.copy(ROOT / name, tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path
 
 
 def test_the_yaml_carries_this_checkouts_parameters(folder: Path) -> None:
