@@ -9,7 +9,8 @@ from kfp import local
 from facewright.errors import FacewrightError
 from facewright.registry.tracking import tracking_uri
 from pipelines.arguments import arguments
-from pipelines.graph import facewright
+from pipelines.cluster import load
+from pipelines.graph import pipeline
 
 ROOT = Path("artifacts/kfp-local")  # one folder per run, one below it per component
 
@@ -22,7 +23,7 @@ def main() -> int:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(ROOT))
     try:
         # Without a revision the data comes from the working tree, as for `dvc repro`.
-        facewright(**arguments() | {"repository": str(here), "revision": ""})
+        pipeline(load())(**arguments() | {"repository": str(here), "revision": ""})
     except (FacewrightError, RuntimeError) as error:
         print(f"pipelines.local: {error}", file=sys.stderr)
         return 2

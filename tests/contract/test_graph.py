@@ -11,25 +11,29 @@ import yaml
 from kfp import compiler
 
 from facewright import cli, params
-from pipelines.graph import facewright as pipeline
+from pipelines.cluster import STEPS, load
+from pipelines.graph import pipeline
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # What a stage's `run` takes beside its upstream stages.
 NOT_EDGES = {"output", "params", "lineage"}
+# What Kubeflow has beside the stages: it stands for data.dvc, and tells how a run ended.
+BESIDE = {"pin", "fetch", "tell"}
 
 
 @pytest.fixture(scope="module")
 def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The compiled pipeline's tasks by component name, those inside conditions too."""
+    """The compiled pipeline's tasks by component name, whatever group they are in."""
     file = tmp_path_factory.mktemp("kubeflow") / "pipeline.yaml"
-    compiler.Compiler().compile(pipeline, str(file))
+    compiler.Compiler().compile(pipeline(load()), str(file))
     spec = next(yaml.safe_load_all(file.read_text()))
     tasks = dict(spec["root"]["dag"]["tasks"])
     for component in spec["components"].values():
         tasks |= component.get("dag", {}).get("tasks", {})
-    return {name: task for name, task in tasks.items() if not name.startswith("condition-")}
+    groups = ("condition-", "exit-handler-")
+    return {name: task for name, task in tasks.items() if not name.startswith(groups)}
 
 
 def edges_of_signature(stage: str) -> set[str]:
@@ -54,7 +58,8 @@ def edges_of_kubeflow(task: dict[str, Any]) -> set[str]:
 
 def test_the_same_stages(kubeflow: dict[str, Any]) -> None:
     assert list(DVC["stages"]) == list(cli.STAGES)
-    assert set(kubeflow) - {"fetch"} == set(cli.STAGES)
+    assert set(kubeflow) - BESIDE == set(cli.STAGES)
+    assert set(kubeflow) == set(STEPS)
 
 
 @pytest.mark.parametrize("stage", cli.STAGES)
@@ -87,7 +92,7 @@ def test_the_same_parameters(stage: str, kubeflow: dict[str, Any]) -> None:
         assert tracked == []
         assert f"{stage}_params" not in str(given)
         return
-    assert given["params"] == {"componentInputParameter": f"{stage}_params"}
+    assert given["params"] == {"componentInputParameter": f"pipelinechannel--{stage}_params"}
 
 
 def test_whatever_talks_to_mlflow_is_told_where_it_is(kubeflow: dict[str, Any]) -> None:
@@ -108,8 +113,18 @@ def test_every_stage_runs_by_name_and_writes_one_folder() -> None:
 
 
 def test_the_cache_follows_the_content_of_the_data(kubeflow: dict[str, Any]) -> None:
-    given = kubeflow["fetch"]["inputs"]["parameters"]
-    assert given["data_md5"] == {"componentInputParameter": "data_md5"}
+    """`fetch` is given the hash that `pin` finds when the run starts; the lineage too."""
+    for name in ("fetch", "register"):
+        source = kubeflow[name]["inputs"]["parameters"]["data_md5"]
+        assert source["taskOutputParameter"]["producerTask"] == "pin"
+
+
+def test_outputs_are_reused_where_they_are_a_function_of_the_inputs(
+    kubeflow: dict[str, Any],
+) -> None:
+    """`pin` looks at a branch, `tell` at the run; the others ask MLflow: no key knows those."""
+    again = {name for name, task in kubeflow.items() if not task["cachingOptions"]}
+    assert again == {"pin", "gate", "register", "promote", "tell"}
 
 
 @cache
