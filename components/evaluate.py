@@ -14,13 +14,18 @@ def evaluate(
     compile: dsl.Input[dsl.Model],
     output: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+    roc_teacher: dsl.Output[dsl.ClassificationMetrics],
+    roc_student: dsl.Output[dsl.ClassificationMetrics],
+    roc_student_int8: dsl.Output[dsl.ClassificationMetrics],
 ):
     """The same pairs through every recognizer."""
+    import shutil
     from pathlib import Path
 
     from facewright.params import Evaluate, from_json
     from facewright.stages import evaluate
-    from facewright.stages.metrics import read_metrics
+    from facewright.stages.metrics import read_metrics, read_roc
 
     evaluate.run(
         align=Path(align.path),
@@ -30,4 +35,9 @@ def evaluate(
         output=Path(output.path),
         params=from_json(Evaluate, params),
     )
-    metrics.metadata.update(read_metrics(Path(output.path)))
+    results = Path(output.path)
+    metrics.metadata.update(read_metrics(results))
+    shutil.copyfile(results / "report.html", report.path)
+    roc_teacher.log_roc_curve(**read_roc(results, "teacher"))
+    roc_student.log_roc_curve(**read_roc(results, "student"))
+    roc_student_int8.log_roc_curve(**read_roc(results, "student-int8"))

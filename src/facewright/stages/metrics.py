@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from facewright.errors import FacewrightError
 
 
@@ -39,6 +41,26 @@ def read_metrics(folder: Path, *, stage: str | None = None) -> dict[str, float]:
     """
     values = read_written(folder / "metrics.json", stage=stage or folder.name)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def read_roc(folder: Path, recognizer: str) -> dict[str, list[float]]:
+    """`evaluate`'s curve of a recognizer as Kubeflow draws it: fpr, tpr and threshold.
+
+    Raises:
+        FacewrightError: the file is missing, or lacks the recognizer.
+    """
+    try:
+        table = pd.read_csv(folder / "roc.csv", dtype={"recognizer": str})
+    except FileNotFoundError as error:
+        raise FacewrightError(f"{folder / 'roc.csv'} is missing: run evaluate first") from error
+    rows = table[table["recognizer"] == recognizer]
+    if rows.empty:
+        raise FacewrightError(f"{folder / 'roc.csv'} has no {recognizer}: run evaluate again")
+    return {
+        "fpr": rows["fmr"].tolist(),
+        "tpr": (1 - rows["fnmr"]).tolist(),
+        "threshold": rows["threshold"].tolist(),
+    }
 
 
 def parity_rows(metrics: dict[str, float]) -> list[dict[str, Any]]:
