@@ -15,9 +15,9 @@ def evaluate(
     output: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
-    teacher: dsl.Output[dsl.ClassificationMetrics],
-    student: dsl.Output[dsl.ClassificationMetrics],
-    student_int8: dsl.Output[dsl.ClassificationMetrics],
+    roc_teacher: dsl.Output[dsl.ClassificationMetrics],
+    roc_student: dsl.Output[dsl.ClassificationMetrics],
+    roc_student_int8: dsl.Output[dsl.ClassificationMetrics],
 ):
     """The same pairs through every recognizer."""
     import shutil
@@ -36,13 +36,13 @@ def evaluate(
         output=Path(output.path),
         params=from_json(Evaluate, params),
     )
-    written = Path(output.path)
-    metrics.metadata.update(read_metrics(written))
-    shutil.copyfile(written / "report.html", report.path)
+    results = Path(output.path)
+    metrics.metadata.update(read_metrics(results))
+    shutil.copyfile(results / "report.html", report.path)
     for name, shown in (
-        ("teacher", teacher),
-        ("student", student),
-        ("student-int8", student_int8),
+        ("teacher", roc_teacher),
+        ("student", roc_student),
+        ("student-int8", roc_student_int8),
     ):
-        shown.log_roc_curve(**roc_points(written, name))
-        shown.log_confusion_matrix(CATEGORIES, confusion(written, name))
+        shown.log_roc_curve(**roc_points(results, name))
+        shown.log_confusion_matrix(CATEGORIES, confusion(results, name))

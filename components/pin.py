@@ -5,7 +5,7 @@ from kfp import dsl
 from components.images import IMAGE
 
 
-@dsl.component(base_image=IMAGE)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def pin(repository: str, revision: str, data_md5: str) -> str:
     """The hash of `data/` at a commit or branch; `data_md5`, if given, is checked."""
     from facewright.datasets.fetch import pinned

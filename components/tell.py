@@ -5,7 +5,7 @@ from kfp import dsl
 from components.images import IMAGE
 
 
-@dsl.component(base_image=IMAGE)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def tell(status: dsl.PipelineTaskFinalStatus, tracking_uri: str, run_id: str, data_rev: str):
     """Say the outcome in a line, and keep it in MLflow beside the trainings."""
     import os

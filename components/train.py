@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.images import CUDA_IMAGE
+from components.images import IMAGE
 
 
-@dsl.component(base_image=CUDA_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train(
     params: str,
     tracking_uri: str,

@@ -11,7 +11,7 @@ def validate(
     data: dsl.Input[dsl.Dataset],
     output: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-    docs: dsl.Output[dsl.HTML],
+    data_docs: dsl.Output[dsl.HTML],
 ):
     """Give every image a verdict."""
     import shutil
@@ -26,5 +26,5 @@ def validate(
         output=Path(output.path),
         params=from_json(Validate, params),
     )
-    shutil.copyfile(Path(output.path) / "data_docs" / "index.html", docs.path)
     metrics.metadata.update(read_metrics(Path(output.path)))
+    shutil.copyfile(Path(output.path) / "data_docs" / "index.html", data_docs.path)

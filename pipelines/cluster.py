@@ -14,6 +14,7 @@ from facewright.params_heads import Positive, Section
 
 CLUSTER = Path(__file__).with_name("cluster.yaml")
 STEPS = ("pin", "fetch", *SECTIONS, "gate", "register", "promote", "tell")
+ENGINE_STEPS = ("compile", "evaluate")
 BACKOFF = "30s"  # before the first retry; each further one waits twice as long
 # Names that k8s/README.md lists, and where its settings expect the ledger's keys.
 SETTINGS, STORE = "facewright-pipeline", "facewright-s3"
@@ -44,6 +45,7 @@ class Step(Section):
 class _File(Section):
     image: Image
     gpu_image: Image
+    engine_image: Image
     steps: dict[str, Any]
 
 
@@ -53,7 +55,14 @@ class Cluster:
 
     image: str
     gpu_image: str
+    engine_image: str
     steps: dict[str, Step]
+
+    def image_of(self, name: str) -> str:
+        """The image of a step."""
+        if name in ENGINE_STEPS:
+            return self.engine_image
+        return self.gpu_image if self.steps[name].gpus else self.image
 
 
 def load(file: Path = CLUSTER) -> Cluster:
@@ -68,7 +77,7 @@ def load(file: Path = CLUSTER) -> Cluster:
         what = "missing: add it" if wrong[0] in STEPS else f"unknown: known are {', '.join(STEPS)}"
         raise ParamsError(f"{file}: steps.{wrong[0]}: {what}")
     steps = {name: check(Step, given.steps[name], where=f"{file}: steps.{name}") for name in STEPS}
-    return Cluster(given.image, given.gpu_image, steps)
+    return Cluster(given.image, given.gpu_image, given.engine_image, steps)
 
 
 def place(
@@ -81,7 +90,7 @@ def place(
     name = task.name
     step = cluster.steps[name]
     cpu = f"{round(step.cpu * 1000)}m"
-    task.set_container_image(cluster.gpu_image if step.gpus else cluster.image)
+    task.set_container_image(cluster.image_of(name))
     task.set_cpu_request(cpu).set_cpu_limit(cpu)
     # The namespace's default limit would refuse a step that requests more than it.
     task.set_memory_request(step.memory).set_memory_limit(step.memory)

@@ -4,7 +4,7 @@ import ast
 import inspect
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -34,6 +34,14 @@ def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
         tasks |= component.get("dag", {}).get("tasks", {})
     groups = ("condition-", "exit-handler-")
     return {name: task for name, task in tasks.items() if not name.startswith(groups)}
+
+
+def outputs_of(stage: str) -> dict[str, Any]:
+    """The types of a component's output artifacts, by name."""
+    component = getattr(__import__(f"components.{stage}", fromlist=[stage]), stage)
+    hints = inspect.signature(component.python_func).parameters
+    marked = {name: get_args(one.annotation) for name, one in hints.items()}
+    return {name: args[0] for name, args in marked.items() if "Output" in str(args[1:])}
 
 
 def edges_of_signature(stage: str) -> set[str]:
@@ -110,6 +118,23 @@ def test_every_stage_runs_by_name_and_writes_one_folder() -> None:
         talks = stage in {"gate", "register", "promote"}
         output = f"artifacts/{stage}"
         assert spec["outs"] == [{output: {"persist": True}} if talks else output]
+
+
+def test_the_ui_is_given_what_it_can_show() -> None:
+    """Pages, curves and the model card are outputs of those types, beside the stage's folder."""
+    shown = {
+        (stage, name): f"{kind.schema_title}"
+        for stage in cli.STAGES
+        for name, kind in outputs_of(stage).items()
+        if name not in {"output", "metrics"}
+    }
+    curves = ("roc_teacher", "roc_student", "roc_student_int8")
+    assert shown == {
+        ("validate", "data_docs"): "system.HTML",
+        ("evaluate", "report"): "system.HTML",
+        **{("evaluate", name): "system.ClassificationMetrics" for name in curves},
+        ("register", "card"): "system.Markdown",
+    }
 
 
 def test_the_cache_follows_the_content_of_the_data(kubeflow: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from facewright.errors import FacewrightError
 from facewright.evaluation.record import SCORES, read_facts, read_scores
 from facewright.registry.gate import read_decision
 from facewright.stages.metrics import read_metrics
@@ -16,13 +17,15 @@ def roc_points(evaluate: Path, recognizer: str) -> dict[str, list[float]]:
     """FMR (`fpr`), 1 - FNMR (`tpr`) and `threshold` along the ROC curve of a recognizer.
 
     Raises:
-        EvaluationError: evaluate has not run, or its record was edited.
-        ValueError: it measured no such recognizer.
+        FacewrightError: evaluate has not run, or measured no such recognizer.
     """
-    table = pd.read_csv(evaluate / "roc.csv")
+    try:
+        table = pd.read_csv(evaluate / "roc.csv", dtype={"recognizer": str})
+    except FileNotFoundError as error:
+        raise FacewrightError(f"{evaluate / 'roc.csv'} is missing: run evaluate first") from error
     own = table[table["recognizer"] == recognizer]
     if own.empty:
-        raise ValueError(f"{evaluate / 'roc.csv'} has no {recognizer!r}")
+        raise FacewrightError(f"{evaluate / 'roc.csv'} has no {recognizer}: run evaluate again")
     # The strictest threshold is infinite, which JSON cannot hold; no cosine is above 1 either.
     thresholds = np.minimum(own["threshold"], 1.0)
     return {

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from kfp import compiler
 
+from components.images import CUDA_IMAGE, IMAGE, TENSORRT_IMAGE
 from facewright.errors import ParamsError
 from pipelines import cluster
 from pipelines.cluster import CLUSTER, STEPS, load
@@ -41,6 +42,12 @@ def test_each_step_gets_what_the_file_says(usual: Any) -> None:
         assert resources["resourceCpuLimit"] == f"{round(step.cpu * 1000)}m"
         assert resources["resourceMemoryRequest"] == step.memory == resources["resourceMemoryLimit"]
         assert "accelerator" not in resources
+
+
+def test_the_usual_images_are_the_projects() -> None:
+    assert load().image == IMAGE
+    assert load().gpu_image == CUDA_IMAGE
+    assert load().engine_image == TENSORRT_IMAGE
 
 
 def test_a_step_with_a_gpu_gets_the_image_and_the_node_for_it(tmp_path: Path) -> None:

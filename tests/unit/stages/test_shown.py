@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facewright.errors import FacewrightError
 from facewright.evaluation.record import write_record
 from facewright.registry.gate import Decision, Rule, write_decision
 from facewright.stages.shown import confusion, decision_text, roc_points
@@ -60,8 +61,10 @@ def test_counts_are_of_all_pairs_at_the_threshold_of_the_accuracy(
 
 
 def test_a_recognizer_that_was_not_measured_is_refused(evaluated: Path) -> None:
-    with pytest.raises(ValueError, match=r"roc\.csv has no 'engine'"):
+    with pytest.raises(FacewrightError, match=r"roc\.csv has no engine: run evaluate again"):
         roc_points(evaluated, "engine")
+    with pytest.raises(FacewrightError, match="is missing: run evaluate first"):
+        roc_points(evaluated / "elsewhere", "teacher")
 
 
 def test_a_decision_is_a_table_of_its_rules(tmp_path: Path) -> None:
