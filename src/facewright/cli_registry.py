@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facewright.errors import RegistryError
+from facewright.errors import ParamsError, RegistryError
 
 MODEL = "registered model; else the promotion policy's"
 
@@ -13,7 +13,7 @@ def add_registry_commands(commands: Any) -> None:
     """Add them to the command line's own."""
     promote = commands.add_parser("promote", help="make a registered version the champion")
     promote.add_argument(
-        "version", nargs="?", type=int, help="else the version that is the challenger"
+        "version", nargs="?", type=int, help="else the one that the gate decided on last"
     )
     rollback = commands.add_parser(
         "rollback", help="make the champion before the present one champion again"
@@ -132,4 +132,9 @@ def _key(options: argparse.Namespace) -> None:
 def _model(options: argparse.Namespace) -> str:
     from facewright import params
 
-    return str(options.model or params.load_policy(params.POLICY).model)
+    if options.model is None:
+        return params.load_policy(params.POLICY).model
+    try:
+        return params.model_name(options.model)
+    except ValueError as error:
+        raise ParamsError(f"--model {options.model!r} is no model's name: {error}") from error

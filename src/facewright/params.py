@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -25,6 +26,20 @@ def _within(least: float, most: float) -> AfterValidator:
         return values
 
     return AfterValidator(check)
+
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it goes into filters and other names
+
+
+def model_name(name: str) -> str:
+    """The name of a registered model, if it is one.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not MODEL_NAME.fullmatch(name):
+        raise ValueError("use up to 100 letters, digits, '.', '_' and '-', a letter or digit first")
+    return name
 
 
 # Written out: importing them would make every stage depend on the networks.
@@ -236,7 +251,7 @@ class DataLimits(Section):
 class Gate(Section):
     """The promotion policy, `mlflow/promotion.yaml`."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, AfterValidator(model_name)]
     parity: Parity
     distilled: Parity
     engines_must_run: bool

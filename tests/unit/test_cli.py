@@ -68,6 +68,16 @@ def test_promote_and_rollback_say_that_nothing_is_registered(
     assert "no registered model 'other'" in refused(capsys, "rollback", "--model", "other")
 
 
+@pytest.mark.parametrize("command", ["promote", "rollback", "history", "ledger verify"])
+def test_a_name_that_is_no_models_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    for name in ("it's", "a/b", ""):
+        line = refused(capsys, *command.split(), "--model", name)
+        assert f"--model {name!r} is no model's name: use up to 100 letters, digits" in line
+    assert not list(folder.glob("mlflow.db*"))
+
+
 def test_an_unreachable_server_is_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,21 @@ def test_the_policy_is_the_gates_section(folder: Path) -> None:
         params.load("gate")
 
 
+@pytest.mark.parametrize("name", ["", "a b", "it's", "a/b", "-a", ".a", "ä", "a\n", "a" * 101])
+def test_a_models_name_fits_into_filters(folder: Path, name: str) -> None:
+    values = yaml.safe_load(params.POLICY.read_text())
+    params.POLICY.write_text(yaml.safe_dump(values | {"model": name}))
+    line = r"promotion\.yaml\S*model: value error, use up to 100 letters, digits, .* got "
+    with pytest.raises(ParamsError, match=line) as error:
+        params.load("gate")
+    assert "\n" not in str(error.value)
+    values["model"] = "Team_2.faces-" + "a" * 87
+    params.POLICY.write_text(yaml.safe_dump(values))
+    gate = params.load("gate")
+    assert isinstance(gate, params.Gate)
+    assert gate.model == values["model"]
+
+
 def test_a_missing_file_or_section_says_what_to_do(folder: Path) -> None:
     values = yaml.safe_load(params.PARAMS.read_text())
     del values["align"]

@@ -1,53 +1,41 @@
 """What is wrong with a ledger, and with MLflow where it says something else; and its exports."""
 
-import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from facewright.errors import EngineError, FacewrightError, RegistryError, StorageError
-from facewright.evaluation.record import METRICS, SCORES
-from facewright.files import file_digest, storage_errors
-from facewright.models.recognizer import read_card
+from facewright.errors import FacewrightError, RegistryError, StorageError
+from facewright.files import storage_errors
 from facewright.progress import progress
 from facewright.registry.chain import Ledger, examine, named
 from facewright.registry.ledger import hint, read_ledger
 from facewright.registry.ledger_keys import trusted_keys
-from facewright.registry.registration import content_digest
 from facewright.registry.server import registry_errors
 from facewright.registry.tracking import connect
 from facewright.registry.versions import (
     CHAMPION,
-    DIGEST,
-    EVALUATION,
-    METRICS_DIGEST,
     OUTCOME,
-    PAIRS,
-    RECOGNIZERS,
-    SCORES_DIGEST,
-    SERVED,
     Version,
     all_versions,
-    check_about,
     get_aliases,
     get_decision,
-    get_file,
 )
+from facewright.registry.vouching import check_place, file_faults
 
 
 def verify(model: str, *, extends: Path | None = None, files: bool = False) -> Ledger:
     """The ledger with all that is wrong with it, and with MLflow where it says something else.
 
-    Beside the chain: the alias `champion` is the last entry's, all versions and their present
-    decisions were entered, versions still say the origin that was entered with them, in their tags
-    and in their `version.json`, and the gate's decisions are those that were.
+    Beside the chain: the alias `champion` is the last entry's, all versions were entered and their
+    present decision is the last that was, versions still say the origin that was entered with them
+    and lie where they did, the gate's decisions are those that were, and what MLflow loads of the
+    champion is what was registered.
 
     Args:
         extends: an earlier export, which the ledger must begin with: the chain alone cannot tell
             that its last entries were taken away.
-        files: download recognizers, figures and scores of every version too.
+        files: download all files of every version too.
 
     Raises:
         RegistryError: the server cannot be used, or there is no such model or file.
@@ -57,7 +45,10 @@ def verify(model: str, *, extends: Path | None = None, files: bool = False) -> L
         alias = get_aliases(client, model).get(CHAMPION)
         ledger = read_ledger(client, model)
         faults = [*ledger.faults]
-        for number, line in enumerate(_read(extends)[0] if extends else (), 1):
+        earlier = _read(extends)[0] if extends else []
+        if extends and not earlier:
+            faults.append(f"{extends} holds no entry")
+        for number, line in enumerate(earlier, 1):
             if ledger.lines[number - 1 : number] != (line,):
                 faults.append(f"entry {number}: it is not the one in {extends}")
         there = all_versions(client, model)
@@ -75,17 +66,20 @@ def verify(model: str, *, extends: Path | None = None, files: bool = False) -> L
                     f"version {version.version} is in no entry: made without facewright, or by a "
                     "command that was killed: run gate and register again, or delete it"
                 )
-            elif not ledger.holds(
+            elif not ledger.decided(
                 version.version, evidence=version.evidence, outcome=version.tags.get(OUTCOME, "")
             ):
                 faults.append(
-                    f"version {version.version}: no entry holds its present decision, "
-                    f"{version.evidence[:12] or 'none'}…: run gate and register again"
+                    f"version {version.version}: its present decision, "
+                    f"{version.evidence[:12] or 'none'}…, is not the last one that was entered: "
+                    "run gate and register again"
                 )
         if files:
             label = f"{model}: versions verified"
             for version in progress(known, total=len(known), label=label):
-                faults += _unlike_digests(client, version)
+                faults += _unlike_files(client, version)
+        elif serving in there:
+            faults += _unlike_files(client, there[serving], loaded=True)
         return replace(ledger, faults=tuple(faults))
 
 
@@ -139,7 +133,7 @@ def _read(path: Path) -> tuple[list[str], bool]:
 
 
 def _unlike_entries(client: Any, ledger: Ledger, there: Mapping[int, Version]) -> list[str]:
-    """Versions, their files and decisions that are not as entered; versions that are gone pass."""
+    """Versions and decisions that are not as entered; versions that are gone pass."""
     faults, seen = [], set()
     for entry in ledger.entries:
         version = there.get(entry.version)
@@ -152,44 +146,19 @@ def _unlike_entries(client: Any, ledger: Ledger, there: Mapping[int, Version]) -
             continue
         seen.add((entry.version, entry.lineage, entry.evidence))
         if version.lineage != entry.lineage:
-            faults.append(f"{what} says another origin now: its tags were changed")
+            faults.append(f"{what} says another origin now: its tags, or its run, were changed")
         elif entry == ledger.of(entry.version)[0]:
-            faults += [f"{what}: {fault}" for fault in _refused(check_about, client, version)]
+            faults += [f"{what}: {fault}" for fault in _refused(check_place, client, version)]
         for fault in _refused(get_decision, client, version, entry.evidence):
             faults.append(f"{what} has not the decision {entry.evidence[:12]}…: {fault}")
     return faults
 
 
-def _unlike_digests(client: Any, version: Version) -> list[str]:
-    """Files of a version whose digests are not those that its tags name."""
-    faults: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-
-        def check() -> None:
-            tags, cards = version.tags, {}
-            for got in sorted(get_file(client, version, RECOGNIZERS, folder).iterdir()):
-                try:
-                    cards[got.name] = read_card(got)
-                except EngineError:
-                    faults.append(f"the weights of {got.name} are not those of its card")
-            serve = cards.get(version.serve)
-            if serve is not None and serve.weights_sha256 != tags.get(SERVED):
-                faults.append(f"{version.serve} has other weights than were registered")
-            for name, tag in ((SCORES, SCORES_DIGEST), (METRICS, METRICS_DIGEST)):
-                if tag in tags:
-                    file = get_file(client, version, f"{EVALUATION}/{name}", folder)
-                    if file_digest(file) != tags[tag]:
-                        faults.append(f"{name} was changed: its digest disagrees")
-            if faults or METRICS_DIGEST not in tags:
-                return
-            figures = {k: v for k, v in json.loads(file.read_bytes()).items() if v is not None}
-            pairs = tags.get(PAIRS, "")
-            found = content_digest(cards, figures, serve=version.serve, pairs=pairs)
-            if found != tags.get(DIGEST):
-                faults.append("cards of its recognizers are not those that were registered")
-
-        faults += _refused(check)
-    return [f"version {version.version}: {fault}" for fault in faults]
+def _unlike_files(client: Any, version: Version, *, loaded: bool = False) -> list[str]:
+    """What is wrong with the files of a version, or with those that MLflow loads of it."""
+    found: list[str] = []
+    refused = _refused(lambda: found.extend(file_faults(client, version, loaded=loaded)))
+    return [f"version {version.version}: {fault}" for fault in (*found, *refused)]
 
 
 def _refused(check: Callable[..., object], *arguments: Any) -> list[str]:

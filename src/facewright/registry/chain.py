@@ -16,6 +16,7 @@ from facewright.registry.ledger_keys import Signer, is_signed, key_id, keys_fold
 
 ACTIONS = ("register", "accept", "reject", "promote", "rollback", "retire")
 MOVES = ("promote", "rollback", "retire")  # those that change the champion
+DECISIONS = ("register", "accept", "reject")  # those that say what the gate decided
 GENESIS = "0" * 64  # the hash before the first
 CONTEXT = b"facewright ledger entry\n"  # no signature of these bytes means anything elsewhere
 REASON_LENGTH = 600  # characters; with all of it in \uXXXX an entry stays below …
@@ -88,13 +89,15 @@ class Standing:
         """The standing after one more entry.
 
         Raises:
-            ValueError: a rollback to a version that no other replaced, or another version than
-                the champion is retired.
+            ValueError: the champion is promoted or returned to, a rollback to a version that no
+                other replaced, or another version than the champion is retired.
         """
         if action == "promote":
+            if version == self.champion:
+                raise ValueError(f"version {version} is champion already")
             return Standing((*self.champions, version), self.rolled_back - {version})
         if action == "rollback":
-            if version not in self.champions[:-1]:
+            if version == self.champion or version not in self.champions[:-1]:
                 raise ValueError(f"version {version} is no earlier champion")
             last = len(self.champions) - 2 - self.champions[-2::-1].index(version)
             left = frozenset(self.champions[last + 1 :])
@@ -127,11 +130,21 @@ class Ledger:
         """The entries of a version."""
         return [entry for entry in self.entries if entry.version == version]
 
-    def holds(self, version: int, *, evidence: str, outcome: str) -> bool:
-        """Whether a decision on a version, with that outcome, was entered."""
-        return any(
-            (entry.evidence, entry.outcome) == (evidence, outcome) for entry in self.of(version)
-        )
+    @property
+    def last_decision(self) -> Entry | None:
+        """The last that the gate decided, on whatever version."""
+        decisions = [entry for entry in self.entries if entry.action in DECISIONS]
+        return decisions[-1] if decisions else None
+
+    def decision(self, version: int) -> Entry | None:
+        """The last that the gate decided on a version: the one that counts."""
+        decisions = [entry for entry in self.of(version) if entry.action in DECISIONS]
+        return decisions[-1] if decisions else None
+
+    def decided(self, version: int, *, evidence: str, outcome: str) -> bool:
+        """Whether that decision, with that outcome, is the last one on a version."""
+        last = self.decision(version)
+        return last is not None and (last.evidence, last.outcome) == (evidence, outcome)
 
 
 def examine(
@@ -150,7 +163,7 @@ def examine(
     before: str | None = GENESIS  # None after an entry whose hash cannot be read
     for number, line in enumerate(lines, 1):
         try:
-            entry = _parse(line)
+            entry = parse(line)
         except ValueError as error:
             faults.append(f"entry {number}: {error}")
             before = None
@@ -210,8 +223,12 @@ def _plain(value: Any) -> Any:
     return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(value.split()))
 
 
-def _parse(line: str) -> Entry:
-    """Raises ValueError where the line is not exactly what `Entry.line` gives."""
+def parse(line: str) -> Entry:
+    """The entry that a line holds, whoever wrote it.
+
+    Raises:
+        ValueError: the line is not exactly what `Entry.line` gives.
+    """
     if not line:
         raise ValueError("it is missing")
     try:
@@ -249,6 +266,12 @@ def _faults(
         faults.append(f"unknown action {entry.action!r}")
     if before is not None and entry.previous != before:
         faults.append(f"it follows an entry with hash {entry.previous[:12]}…, not {before[:12]}…")
+    return faults + unsigned(entry, trusted)
+
+
+def unsigned(entry: Entry, trusted: Mapping[str, str]) -> list[str]:
+    """Why an entry is not what somebody who is trusted signed, wherever it stands."""
+    faults = []
     if hashlib.sha256(entry.message()).hexdigest() != entry.hash:
         faults.append("its content was changed: the hash disagrees")
     if not is_signed(entry.message(), signature=entry.signature, public=entry.public_key):

@@ -8,6 +8,7 @@ from typing import Any
 from facewright.registry.lineage import UNKNOWN
 from facewright.registry.server import registry_errors, tracking_uri
 from facewright.registry.tracking import connect
+from facewright.registry.versions import search_versions
 
 DATA_TAG = "facewright.data_md5"
 CROPS_TAG = "facewright.data_digest"
@@ -49,7 +50,7 @@ def made_from(*, data_md5: Collection[str], crops: Collection[str]) -> list[Desc
         found = [
             version
             for tag, value in wanted
-            for version in _search(client, f"tags.`{tag}`='{value}'")
+            for version in search_versions(client, f"tags.`{tag}`='{value}'")
         ]
         return _descendants(client, found)
 
@@ -62,19 +63,8 @@ def of_unknown_data() -> list[Descendant]:
     """
     client = connect()
     with registry_errors("registered versions cannot be searched"):
-        found = [v for v in _search(client, "") if v.tags.get(DATA_TAG, UNKNOWN) == UNKNOWN]
+        found = [v for v in search_versions(client, "") if v.tags.get(DATA_TAG, UNKNOWN) == UNKNOWN]
         return _descendants(client, found)
-
-
-def _search(client: Any, condition: str) -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_model_versions(condition, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _descendants(client: Any, found: list[Any]) -> list[Descendant]:

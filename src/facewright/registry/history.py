@@ -128,10 +128,10 @@ def explain(model: str, version: int) -> str:
     origin += [["files", f"MLflow run {chosen.run_id}"]]
     lines += ["Made from", *(f"  {line}" for line in _columns(origin))]
     lines += ["", *_gate(decision, chosen)]
-    if decision and not ledger.holds(
+    if decision and not ledger.decided(
         version, evidence=chosen.evidence, outcome=decision["outcome"]
     ):
-        lines.append("  NO ENTRY OF THE LEDGER HOLDS THIS DECISION")
+        lines.append("  THIS IS NOT THE LAST DECISION ON IT IN THE LEDGER")
     lines += ["", "Ledger"]
     for entry in entries:
         lines += _entry(entry, chosen)
@@ -158,7 +158,7 @@ def _entry(entry: Entry, version: Version) -> list[str]:
         head += f", after version {before}" if before else ", when there was no champion"
     lines = [*_wrapped(head), *_wrapped(entry.reason, indent=5)]
     if entry.lineage != version.lineage:
-        lines += _wrapped("THE TAGS ABOVE ARE NOT THOSE THAT WERE ENTERED", indent=5)
+        lines += _wrapped("THE TAGS OR THE RUN ABOVE ARE NOT THOSE THAT WERE ENTERED", indent=5)
     return lines
 
 

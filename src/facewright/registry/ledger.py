@@ -11,15 +11,26 @@ cannot do: docs/decisions/ledger.md.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from facewright.errors import RegistryError
 from facewright.progress import say
-from facewright.registry.chain import REASON_LENGTH, Draft, Entry, Ledger, examine, sign
+from facewright.registry.chain import (
+    REASON_LENGTH,
+    Draft,
+    Entry,
+    Ledger,
+    examine,
+    parse,
+    sign,
+    unsigned,
+)
 from facewright.registry.ledger_keys import Signer, signer, trust, trusted_keys, untrusted
+from facewright.registry.seen import cut_off, keep_mark, read_mark
+from facewright.registry.server import pages
 from facewright.registry.versions import Version
 
 PREFIX = "facewright-ledger"  # of the experiment's name
@@ -33,21 +44,26 @@ CHECK = "look with `facewright ledger verify`"
 def read_ledger(client: Any, model: str) -> Ledger:
     """The ledger of a model, examined; empty where nothing was written yet.
 
+    What was seen of it is noted (see `seen`): later it must not lack that.
+
     Raises:
         RegistryError: MLflow says that it was deleted or renamed, or holds two.
     """
+    mark = read_mark(model)
     found = _find(client, model)
-    if found is None:
-        return examine((), model=model, trusted={})
-    params = dict(found.data.params)
+    params = {} if found is None else dict(found.data.params)
     known = {_key(n): n for n in range(1, len(params) + LARGEST_GAP) if _key(n) in params}
     lines = [params.get(_key(n), "") for n in range(1, max(known.values(), default=0) + 1)]
-    ledger = examine(lines, model=model, trusted=trusted_keys(), run_id=found.info.run_id)
-    strange = sorted(set(params) - set(known))
-    if not strange:
-        return ledger
-    fault = f"parameter {strange[0]!r} of the ledger's run is no entry's number"
-    return replace(ledger, faults=(*ledger.faults, fault))
+    run_id = "" if found is None else found.info.run_id
+    ledger = examine(lines, model=model, trusted=trusted_keys(), run_id=run_id)
+    faults = list(ledger.faults)
+    if strange := sorted(set(params) - set(known)):
+        faults.append(f"parameter {strange[0]!r} of the ledger's run is no entry's number")
+    if fault := cut_off(ledger, mark):
+        faults.append(fault)
+    if ledger.entries and not faults:
+        keep_mark(ledger.entries[-1])
+    return replace(ledger, faults=tuple(faults))
 
 
 def sound_ledger(client: Any, model: str) -> Ledger:
@@ -90,6 +106,7 @@ def append(
         run_id = ledger.run_id or _begin(client, model)
         entry = sign(draft, ledger, mine)
         if _claimed(client, run_id, entry):
+            keep_mark(entry)
             return entry
     raise RegistryError(f"{TRIES} others wrote the ledger of {model} first: run this again")
 
@@ -166,38 +183,57 @@ def _allowed_signer(ledger: Ledger) -> Signer:
 
 
 def _find(client: Any, model: str) -> Any:
-    """The run of the ledger with its parameters, or None."""
+    """The run of the ledger with its parameters, or None.
+
+    Anybody can take its name away and give it to a copy that lacks the end, or to an empty one. So
+    it is looked for by what it holds too.
+    """
     name = f"{PREFIX}/{model}"
     found = client.get_experiment_by_name(name)
     run = None if found is None else _run_in(client, found, model)
-    if run is not None and run.data.params:
-        return run
-    lost = _entries_anywhere(client, model)
-    if lost is None:
-        return run
-    there = client.get_experiment(lost.info.experiment_id)
-    if there.name == name:  # somebody began it at this moment
-        return _find(client, model)
-    steps = ["give the empty one that has its name another"] if found is not None else []
+    here = set() if run is None else set(run.data.params.values())
+    trusted = trusted_keys()
+    for other in _runs(client, _experiments(client), f"params.`{_key(1)}` LIKE '{{%'"):
+        lost = [entry for entry in _entries(other, model) if entry.line() not in here]
+        if here:  # a copy of these entries, or what somebody else made up, takes nothing away
+            lost = [entry for entry in lost if not unsigned(entry, trusted)]
+        if not lost or (run is not None and other.info.run_id == run.info.run_id):
+            continue
+        there = client.get_experiment(other.info.experiment_id)
+        if there.name == name:  # somebody began it at this moment
+            return _find(client, model)
+        raise _renamed(model, there, name, empty=None if found is None else not here)
+    return run
+
+
+def _renamed(model: str, there: Any, name: str, *, empty: bool | None) -> RegistryError:
+    """The line for a ledger whose name was taken away.
+
+    Args:
+        there: its experiment.
+        empty: whether what has its name holds no entry; None where nothing has it.
+    """
+    steps = []
+    if empty is not None:
+        steps.append(f"give the {'empty' if empty else 'other'} one that has its name another")
     if there.lifecycle_stage != "active":
         steps.append(f"`{_restore(there.experiment_id)}`")
     rename = f"mlflow experiments rename --experiment-id {there.experiment_id} --new-name {name}"
-    raise RegistryError(
+    return RegistryError(
         f"the ledger of {model} was renamed in MLflow, to {there.name!r}; to mend that: "
         f"{', then '.join([*steps, f'`{rename}`'])}"
     )
 
 
 def _run_in(client: Any, found: Any, model: str) -> Any:
-    from mlflow.entities import ViewType
-
+    """The one run of an experiment that is the ledger, or is to become it."""
     if found.lifecycle_stage != "active":
         raise RegistryError(
             f"the ledger of {model} was deleted in MLflow: restore it with "
             f"`{_restore(found.experiment_id)}`"
         )
-    runs = client.search_runs([found.experiment_id], run_view_type=ViewType.ALL)
-    ledgers = [run for run in runs if run.data.tags.get(TAG) == model]
+    runs = _runs(client, [found.experiment_id])
+    ledgers = [r for r in runs if r.data.tags.get(TAG) == model or any(_entries(r, model))]
     if len(ledgers) != 1:
         raise RegistryError(
             f"MLflow experiment {found.name!r} holds {len(ledgers)} ledgers in place of one: "
@@ -211,24 +247,32 @@ def _run_in(client: Any, found: Any, model: str) -> Any:
     return ledgers[0]
 
 
-def _entries_anywhere(client: Any, model: str) -> Any:
-    """The run that holds entries of a model's ledger, in whatever experiment, deleted or not.
+def _entries(run: Any, model: str) -> Iterator[Entry]:
+    """What among a run's parameters has the form of an entry of a model's ledger."""
+    for line in run.data.params.values():
+        with suppress(ValueError):
+            entry = parse(line)
+            if entry.model == model:
+                yield entry
 
-    One that was never begun, such as that of a killed beginner, holds none.
-    """
+
+def _runs(client: Any, experiments: list[str], condition: str = "") -> list[Any]:
+    """All runs of experiments, deleted ones too."""
     from mlflow.entities import ViewType
 
-    there: list[str] = []
-    token = None
-    while True:
-        page = client.search_experiments(view_type=ViewType.ALL, page_token=token)
-        there += [found.experiment_id for found in page]
-        token = page.token
-        if not token:
-            break
-    runs = client.search_runs(there, f"tags.`{TAG}` = '{model}'", run_view_type=ViewType.ALL)
-    most = max(runs, key=lambda run: len(run.data.params), default=None)
-    return most if most is not None and most.data.params else None
+    return pages(
+        lambda token: client.search_runs(
+            experiments, condition, run_view_type=ViewType.ALL, page_token=token
+        )
+    )
+
+
+def _experiments(client: Any) -> list[str]:
+    """The ids of all experiments, deleted ones too."""
+    from mlflow.entities import ViewType
+
+    found = pages(lambda token: client.search_experiments(view_type=ViewType.ALL, page_token=token))
+    return [one.experiment_id for one in found]
 
 
 def _restore(experiment: str) -> str:

@@ -73,7 +73,7 @@ def signer() -> Signer:
         RegistryError: the file holds no Ed25519 private key.
         StorageError: it cannot be read or written.
     """
-    path = _key_file()
+    path = key_file()
     try:
         with storage_errors(path):
             if not path.exists():
@@ -95,6 +95,12 @@ def signer() -> Signer:
         raise RegistryError(f"{path} is no Ed25519 key: name another file in ${KEY_VARIABLE}")
     public = b64encode(private.public_key().public_bytes_raw()).decode()
     return Signer(private, public, key_id(public))
+
+
+def key_file() -> Path:
+    """Where this person's private key is, or will be."""
+    named = os.environ.get(KEY_VARIABLE)
+    return Path(named) if named else Path.home() / ".config" / "facewright" / "ledger.key"
 
 
 def trusted_keys() -> dict[str, str]:
@@ -166,11 +172,6 @@ def untrusted(mine: Signer, trusted: Mapping[str, str]) -> RegistryError:
         f"your ledger key {mine.id} is not among the trusted ones in {keys_folder()} ({known}): "
         "write it there with `facewright ledger key --trust NAME` and have it reviewed"
     )
-
-
-def _key_file() -> Path:
-    named = os.environ.get(KEY_VARIABLE)
-    return Path(named) if named else Path.home() / ".config" / "facewright" / "ledger.key"
 
 
 def _make_key(path: Path) -> None:

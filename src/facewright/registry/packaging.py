@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from facewright.files import write_yaml
 from facewright.models.recognizer import RecognizerCard
 
 LOADER = "facewright.registry.pyfunc"
@@ -16,7 +17,7 @@ PACKAGES = {
 
 
 def write_model(folder: Path, served: RecognizerCard, *, flip: bool, commit: str) -> None:
-    """Write `MLmodel` and `requirements.txt` into an empty folder.
+    """Write `MLmodel` and `requirements.txt` into an empty folder; the same ones every time.
 
     The signature has an output, `(N, E) float32`, and the parameter `flip`, but no input: with one
     MLflow would refuse a list of crops, and print whole pictures into its errors. `pyfunc` checks
@@ -46,7 +47,9 @@ def write_model(folder: Path, served: RecognizerCard, *, flip: bool, commit: str
     )
     python = ".".join(map(str, sys.version_info[:3]))
     model.add_flavor("python_function", loader_module=LOADER, python_version=python)
-    model.save(str(folder / "MLmodel"))
+    values = model.to_dict()
+    del values["utc_time_created"], values["model_uuid"]  # MLflow's version has a time and a name
+    write_yaml(folder / "MLmodel", values)
     lines = [f"# and facewright from its repository, commit {commit}"]
     lines += [f"{name}=={found}" for name in PACKAGES[served.format] if (found := _version(name))]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

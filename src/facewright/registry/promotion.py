@@ -1,8 +1,8 @@
 """Which version serves: promote, roll back, and what the ledger and MLflow say of it.
 
 The ledger's entry is the promotion; the alias `champion`, by which others load the version,
-follows it. Where a process dies between the two, the next command moves the alias. `challenger` is
-the version that was registered last.
+follows it. Where a process dies between the two, the next command moves the alias. `challenger`,
+which points people to the version that was registered last, is asked by nothing here.
 
 What MLflow says of a version (its tags, its decision, its files) counts only where it is what the
 ledger's entries, signed by trusted keys, say of it.
@@ -20,13 +20,11 @@ from facewright.registry.registration import register
 from facewright.registry.server import registry_errors
 from facewright.registry.tracking import connect
 from facewright.registry.versions import (
-    CHALLENGER,
     CHAMPION,
     PAIRS,
     SERVED,
     Version,
     all_versions,
-    check_served,
     decision_digest,
     get_aliases,
     get_decision,
@@ -34,6 +32,7 @@ from facewright.registry.versions import (
     get_version,
     set_alias,
 )
+from facewright.registry.vouching import check_files
 
 __all__ = ["Version", "champion", "promote", "register", "rollback", "was_rolled_back"]
 
@@ -41,7 +40,9 @@ __all__ = ["Version", "champion", "promote", "register", "rollback", "was_rolled
 def promote(
     model: str, version: int | None = None, *, actor: str | None = None, reason: str | None = None
 ) -> Version:
-    """Make a version champion, by default the challenger.
+    """Make a version champion, by default the one that the gate decided on last.
+
+    Where another process promotes the same version at the same moment, that is the promotion.
 
     Args:
         actor: who does it; else `present_actor`.
@@ -50,22 +51,21 @@ def promote(
     Raises:
         RegistryError: there is no such version, the gate held it or compared it with another
             champion than the one that serves now, its decision is not in the ledger, somebody else
-            promoted at the same moment, its tags, its weights or the ledger were changed, or the
+            promoted at the same moment, its tags, its files or the ledger were changed, or the
             alias was moved by other means than these.
     """
     client = connect()
     with registry_errors(f"{model} cannot be promoted"):
-        ledger = sound_ledger(client, model)
-        model_exists(client, ledger)
-        aliases = get_aliases(client, model)
+        ledger, alias = _moment(client, model)
         if version is None:
-            if CHALLENGER not in aliases:
-                raise RegistryError(f"{model} has no challenger: register a version first")
-            version = aliases[CHALLENGER]
+            if ledger.last_decision is None:
+                raise RegistryError(f"the ledger of {model} has no version: register one first")
+            version = ledger.last_decision.version
         chosen = get_version(client, model, version)
         check_known(ledger, chosen)
-        serving, alias = ledger.standing.champion, aliases.get(CHAMPION)
+        serving = ledger.standing.champion
         if version == serving:
+            check_files(client, chosen)
             if alias != serving:  # asked for by name: so one that was moved by hand comes back
                 _follow(client, model)
             return get_version(client, model, version)
@@ -77,7 +77,7 @@ def promote(
                 f"{named(decision.champion)}; it is {named(serving)} now: run the gate again and "
                 "register"
             )
-        check_served(client, chosen)
+        check_files(client, chosen)
         draft = Draft(
             action="promote",
             version=version,
@@ -87,13 +87,20 @@ def promote(
             evidence=decision_digest(decision),
             lineage=chosen.lineage,
         )
-        append(client, model, draft, needed=lambda now: _unchanged(now, serving))
+
+        def needed(now: Ledger) -> bool:
+            check_known(now, chosen)
+            return _unchanged(now, ledger, draft) and bool(_passed(client, chosen, now))
+
+        append(client, model, draft, needed=needed)
         _follow(client, model)
         return get_version(client, model, version)
 
 
 def rollback(model: str, *, actor: str | None = None, reason: str | None = None) -> Version | None:
     """Make the champion before the present one champion again; a second one goes further back.
+
+    Versions that were deleted in MLflow are passed over, aloud.
 
     Where the present one was deleted in MLflow and none before it is left, it is retired: there is
     no champion then, and the value is None.
@@ -104,23 +111,29 @@ def rollback(model: str, *, actor: str | None = None, reason: str | None = None)
 
     Raises:
         RegistryError: there is no champion, or none before it that is still registered, somebody
-            else promoted or rolled back at the same moment, tags or the ledger were changed, or
-            the alias was moved by other means than these.
+            else promoted or rolled back at the same moment, tags, files or the ledger were changed,
+            or the alias was moved by other means than these.
     """
     client = connect()
     with registry_errors(f"{model} cannot be rolled back"):
-        ledger = sound_ledger(client, model)
-        model_exists(client, ledger)
-        aliases, there = get_aliases(client, model), all_versions(client, model)
+        ledger, alias = _moment(client, model)
+        there = all_versions(client, model)
         *before, left = ledger.standing.champions or (None,)
         deleted = left is not None and left not in there
         if not deleted:
-            _settle(client, ledger, aliases.get(CHAMPION))
+            _settle(client, ledger, alias)
         if left is None:
             raise RegistryError(f"{model} has no champion to roll back from")
-        back = next((there[number] for number in reversed(before) if number in there), None)
+        back = None
+        for number in reversed(before):
+            if number in there and number != left:
+                back = there[number]
+                break
+            if number not in there:
+                say(f"{model}: version {number} was deleted in MLflow, and is passed over")
         if back is not None:
             check_known(ledger, back)
+            check_files(client, back)
         elif not deleted:
             gone = f" that is still registered ({', '.join(map(str, before))})" if before else ""
             raise RegistryError(
@@ -137,7 +150,7 @@ def rollback(model: str, *, actor: str | None = None, reason: str | None = None)
             evidence=promoted.evidence,
             lineage=promoted.lineage,
         )
-        append(client, model, draft, needed=lambda now: _unchanged(now, left))
+        append(client, model, draft, needed=lambda now: _unchanged(now, ledger, draft))
         _follow(client, model)
         return None if back is None else get_version(client, model, number)
 
@@ -155,19 +168,27 @@ def champion(model: str) -> Champion | None:
 
     Raises:
         RegistryError: the ledger does not verify, names another version, and no promotion under
-            way explains it, or knows it with other tags; or it was deleted, or its scores edited.
+            way explains it, or knows it with other tags; or it was deleted, or its scores or what
+            MLflow loads of it were changed. The files that nobody loads, often a hundred times as
+            large, are left to `promote`, `rollback` and `ledger verify --files`.
     """
     client = connect()
     with registry_errors(f"the champion of {model} cannot be read"):
-        ledger = sound_ledger(client, model)
-        if not model_exists(client, ledger):
+        if not model_exists(client, sound_ledger(client, model)):
             return None
-        _explained(client, ledger, get_aliases(client, model).get(CHAMPION))
-        number = ledger.standing.champion  # the alias may be about to follow
+        ledger, alias = _moment(client, model)
+        _explained(client, ledger, alias)
+        number = ledger.standing.champion
+        if alias != number:
+            say(
+                f"{model}: {named(alias)} is champion in MLflow, and {named(number)} in the "
+                "ledger: the command that moved it has not finished, or the alias was moved back"
+            )
         if number is None:
             return None
         version = get_version(client, model, number)
         check_known(ledger, version)
+        check_files(client, version, loaded=True)
         return Champion(
             version=version.version,
             serve=version.serve,
@@ -183,23 +204,53 @@ def _passed(client: Any, version: Version, ledger: Ledger) -> Decision:
     if decision.outcome != PROMOTE:
         raise RegistryError(f"the gate says {decision.outcome} to {version}: {decision.reason}")
     evidence = decision_digest(decision)
-    if not ledger.holds(version.version, evidence=evidence, outcome=PROMOTE):
+    if ledger.decided(version.version, evidence=evidence, outcome=PROMOTE):
+        return decision
+    if any(entry.evidence == evidence for entry in ledger.of(version.version)):
+        last = ledger.decision(version.version)
         raise RegistryError(
-            f"no entry of the ledger holds the decision on {version} ({evidence[:12]}): nobody "
-            "whose key is trusted registered it; run gate and register again"
+            f"the decision on {version} ({evidence[:12]}) is not the ledger's last one "
+            f"({last.action if last else 'none'}, entry {last.number if last else 0}): its tags "
+            "were moved back, or a registration was killed; run gate and register again"
         )
-    return decision
-
-
-def _unchanged(ledger: Ledger, serving: int | None) -> bool:
-    """True as long as the champion is the one that was compared with."""
-    if ledger.standing.champion == serving:
-        return True
-    move = ledger.last_move
-    by = f" by {move.actor} at {move.time}" if move else ""
     raise RegistryError(
-        f"somebody was faster: champion of {ledger.model} is {named(ledger.standing.champion)} "
-        f"since a {move.action if move else 'change'}{by}; nothing was done: run the gate again"
+        f"no entry of the ledger holds the decision on {version} ({evidence[:12]}): nobody "
+        "whose key is trusted registered it; run gate and register again"
+    )
+
+
+def _moment(client: Any, model: str) -> tuple[Ledger, int | None]:
+    """The ledger, and the version that the alias named while it was so.
+
+    Raises:
+        RegistryError: the ledger does not verify, or there is no such model (any more).
+    """
+    now = sound_ledger(client, model)
+    model_exists(client, now)
+    while True:
+        before, alias = now, get_aliases(client, model).get(CHAMPION)
+        now = sound_ledger(client, model)
+        if now.lines == before.lines:
+            return now, alias
+
+
+def _unchanged(now: Ledger, before: Ledger, draft: Draft) -> bool:
+    """True as long as no champion was made since `before`; False if somebody made just this one."""
+    move = now.last_move
+    if move is None or move == before.last_move:
+        return True
+    who = f"a {move.action} by {move.actor} at {move.time}"
+    if (move.action, move.version, move.previous_champion) == (
+        draft.action,
+        draft.version,
+        before.standing.champion,
+    ):
+        say(f"{now.model}: {who} did just this at the same moment")
+        return False
+    then = "run this again" if draft.action == "rollback" else "run the gate again"
+    raise RegistryError(
+        f"somebody was faster: champion of {now.model} is {named(now.standing.champion)} since "
+        f"{who}; nothing was done: {then}"
     )
 
 

@@ -6,22 +6,22 @@ A version is one MLflow run's `model/` folder, which MLflow can load (see `pyfun
     model/recognizers/NAME/…   every recognizer folder, PyTorch, ONNX and engines alike
     model/evaluation/…         report, scores, metrics as files
     model/version.json         what is served, digests, lineage
+    model/files.json           the digests of all these, see `vouching`
     decisions/DIGEST.json      beside it: the gate's decisions on this version, none overwritten
 """
 
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from facewright.errors import RegistryError
-from facewright.evaluation.record import METRICS, SCORES
-from facewright.files import file_digest, storage_errors, values_digest
+from facewright.evaluation.record import SCORES
+from facewright.files import file_digest, values_digest
 from facewright.models.recognizer import RecognizerCard, read_card
 from facewright.registry.chain import Draft, Ledger, shortened
+from facewright.registry.filling import filled_run, gathered
 from facewright.registry.gate import PROMOTE, Decision
 from facewright.registry.ledger import (
     append,
@@ -32,29 +32,17 @@ from facewright.registry.ledger import (
 )
 from facewright.registry.ledger_keys import present_actor
 from facewright.registry.lineage import Lineage
-from facewright.registry.packaging import write_model
-from facewright.registry.server import (
-    TAG_LENGTH,
-    experiment,
-    open_run,
-    points,
-    registry_errors,
-    send_points,
-)
+from facewright.registry.server import TAG_LENGTH, experiment, registry_errors
 from facewright.registry.tracking import RECOGNIZER_TAG, START_TAG, connect
 from facewright.registry.versions import (
-    ABOUT,
     CHALLENGER,
     DECISION,
     DIGEST,
-    EVALUATION,
-    METRICS_DIGEST,
     OUTCOME,
     PAIRS,
     PARENT_RUN,
     PARENTS,
     REASON,
-    RECOGNIZERS,
     SCORES_DIGEST,
     SERVE,
     SERVED,
@@ -64,7 +52,9 @@ from facewright.registry.versions import (
     get_aliases,
     get_version,
     lasting,
+    search_versions,
     set_alias,
+    source_of,
     version_from,
 )
 
@@ -98,7 +88,7 @@ def register(
     Raises:
         RegistryError: the server cannot be used, the recognizer to serve is missing, the decision
             is on other weights or scores, the ledger does not verify, does not trust this person's
-            key or knows a version with other content, or a version was made by hand.
+            key or knows a version with other content.
         EngineError: a folder is no recognizer, or its weights are not those of its card.
     """
     cards = {name: read_card(folder) for name, folder in folders.items()}
@@ -107,12 +97,8 @@ def register(
             f"the gate serves {decision.serve!r}, which is not among {', '.join(sorted(cards))}"
         )
     files = {file.name: file for file in evaluation_files}
-    digests = {
-        tag: file_digest(files[name])
-        for tag, name in ((SCORES_DIGEST, SCORES), (METRICS_DIGEST, METRICS))
-        if name in files
-    }
-    _check_judged(cards, digests.get(SCORES_DIGEST, ""), decision)
+    scores = {SCORES_DIGEST: file_digest(files[SCORES])} if SCORES in files else {}
+    _check_judged(cards, scores.get(SCORES_DIGEST, ""), decision)
     digest = content_digest(cards, metrics, serve=decision.serve, pairs=decision.pairs_digest)
     path = decision_path(decision_digest(decision))
     client = connect()
@@ -120,20 +106,22 @@ def register(
         ledger = sound_ledger(client, model)
         check_signer(ledger)
         model_exists(client, ledger)
-        described = {**_tags(cards, digest, decision, lineage), **digests}
-        found = _find(client, model, digest)
+        found = _find(client, ledger, digest)
         if found is None:
-            described |= _ancestry(client, cards)
-            with tempfile.TemporaryDirectory() as folder:
-                write_model(
-                    Path(folder), cards[decision.serve], flip=flip, commit=lineage.git_commit
-                )
-                run_id = _filled_run(
-                    client, digest, folders, metrics, files.values(), described, Path(folder)
-                )
-            client.log_dict(run_id, decision.values(), path)
-            found = _created(client, model, digest, run_id, described)
-        _check_same(found, described)
+            with gathered(
+                recognizers=folders,
+                evaluation=list(files.values()),
+                metrics=metrics,
+                tags=_tags(cards, digest, decision, lineage) | scores | _ancestry(client, cards),
+                served=cards[decision.serve],
+                flip=flip,
+                commit=lineage.git_commit,
+            ) as contents:
+                found = _find(client, ledger, digest, contents.tags)
+                if found is None:
+                    run_id = filled_run(client, contents)
+                    client.log_dict(run_id, decision.values(), path)
+                    found = _created(client, model, digest, run_id, contents.tags)
         check_known(ledger, found)
         # A comparison of the champion with itself says nothing new.
         if decision.champion != found.version or not _is_entered(ledger, found):
@@ -143,7 +131,7 @@ def register(
             for key, value in _decision_tags(decision).items():
                 if found.tags.get(key) != value:
                     client.set_model_version_tag(model, str(found.version), key, value)
-        _remove_doubles(client, found, digest, ledger)
+        _remove_doubles(client, found, digest)
         if CHALLENGER not in found.aliases:
             set_alias(client, model, CHALLENGER, found.version)
         return get_version(client, model, found.version)
@@ -164,22 +152,10 @@ def _check_judged(cards: Mapping[str, RecognizerCard], scores: str, decision: De
         )
 
 
-def _check_same(version: Version, described: Mapping[str, str]) -> None:
-    """Refuse a version that holds this content by the one tag by which it was found, and by others
-    does not: the ledger would vouch for what somebody made by hand."""
-    for key in (SERVE, PAIRS, SERVED, *(key for key in described if key.startswith(WEIGHTS_TAG))):
-        if version.tags.get(key) != described[key]:
-            raise RegistryError(
-                f"{version} has the content digest of these recognizers and another {key}: its "
-                "tags were changed or made by hand; delete it, or register under another `model` "
-                "in mlflow/promotion.yaml"
-            )
-
-
 def _is_entered(ledger: Ledger, version: Version) -> bool:
-    """Whether the decision that counts is in the ledger."""
+    """Whether the decision that its tags name is the ledger's last one on it."""
     outcome = version.tags.get(OUTCOME, "")
-    return ledger.holds(version.version, evidence=version.evidence, outcome=outcome)
+    return ledger.decided(version.version, evidence=version.evidence, outcome=outcome)
 
 
 def _enter(client: Any, version: Version, decision: Decision, actor: str) -> None:
@@ -189,11 +165,11 @@ def _enter(client: Any, version: Version, decision: Decision, actor: str) -> Non
 
     def is_new(action: str, ledger: Ledger) -> bool:
         check_known(ledger, version)
-        entries = ledger.of(version.version)
-        if action == "register":
-            return not entries
+        last = ledger.decision(version.version)
+        if action == "register" or last is None:
+            return last is None
         said = ("register", "accept") if action == "accept" else ("reject",)
-        return not any((e.evidence, e.action) in {(evidence, a) for a in said} for e in entries)
+        return last.evidence != evidence or last.action not in said
 
     for action in ("register", "accept" if decision.outcome == PROMOTE else "reject"):
         draft = Draft(
@@ -208,17 +184,51 @@ def _enter(client: Any, version: Version, decision: Decision, actor: str) -> Non
         append(client, version.model, draft, needed=partial(is_new, action))
 
 
-def _remove_doubles(client: Any, first: Version, digest: str, ledger: Ledger) -> None:
-    """Delete later versions of the same content: of this process, if another was faster at the same
-    moment, or of one that was killed before it could. None of them was ever entered."""
+def _find(
+    client: Any, ledger: Ledger, digest: str, tags: Mapping[str, str] | None = None
+) -> Version | None:
+    """The version with that content which the ledger knows.
+
+    Args:
+        tags: where it knows none, one that a registration left which was killed will do. It must
+            be what this one would make, to the last file: entered, it is vouched for.
+    """
+    found = [version_from(one) for one in _with_content(client, ledger.model, digest)]
+    chosen = [one for one in found if ledger.of(one.version)]
+    if not chosen and tags is not None:
+        same = lasting(tags)
+        chosen = [
+            one
+            for one in found
+            if lasting(one.tags) == same and one.source == source_of(one.run_id)
+        ]
+    if not chosen:
+        return None
+    first = min(one.version for one in chosen)  # as all others choose who do so at this moment
+    return get_version(client, ledger.model, first)  # a search leaves aliases out
+
+
+def _with_content(client: Any, model: str, digest: str) -> list[Any]:
+    return search_versions(client, f"name='{model}' and tags.`{DIGEST}`='{digest}'")
+
+
+def _remove_doubles(client: Any, first: Version, digest: str) -> None:
+    """Delete other versions like it: of this process, if another was faster at the same moment, or
+    of one that was killed before it could. None of them was ever entered."""
     from mlflow.exceptions import MlflowException
 
-    wanted = f"name='{first.model}' and tags.`{DIGEST}`='{digest}'"
-    found = [int(version.version) for version in client.search_model_versions(wanted)]
-    doubles = [number for number in found if number > first.version and not ledger.of(number)]
-    used = set(get_aliases(client, first.model).values()) if doubles else set()
+    others = [version_from(one) for one in _with_content(client, first.model, digest)]
+    doubles = [
+        other.version
+        for other in others
+        if other.version != first.version and lasting(other.tags) == lasting(first.tags)
+    ]
+    if not doubles:
+        return
+    ledger = sound_ledger(client, first.model)
+    used = set(get_aliases(client, first.model).values())
     for number in doubles:
-        if number not in used:
+        if number not in used and not ledger.of(number):
             try:
                 client.delete_model_version(first.model, str(number))
             except MlflowException as error:  # whoever made it was faster
@@ -254,63 +264,6 @@ def _is_timing(key: str) -> bool:
     return key.endswith(("_ms", "_seconds", ".seconds"))
 
 
-def _find(client: Any, model: str, digest: str) -> Version | None:
-    """The version with that content; the first, should there be several."""
-    found = client.search_model_versions(f"name='{model}' and tags.`{DIGEST}`='{digest}'")
-    if not found:
-        return None
-    first = min(found, key=lambda version: int(version.version))
-    return get_version(client, model, int(first.version))  # a search leaves aliases out
-
-
-def _filled_run(
-    client: Any,
-    digest: str,
-    folders: Mapping[str, Path],
-    metrics: Mapping[str, float],
-    evaluation_files: Iterable[Path],
-    tags: Mapping[str, str],
-    loadable: Path,
-) -> str:
-    """The id of a finished run that holds everything; one that was left unfinished is completed.
-
-    One of the same content from another evaluation or commit stays as it is: its files are others.
-    """
-    runs = client.search_runs([experiment(client)], f"tags.`{DIGEST}` = '{digest}'")
-    runs = [run for run in runs if lasting(run.data.tags) == lasting(tags)]
-    finished = [run for run in runs if run.info.status == "FINISHED"]
-    if finished:
-        return str(finished[0].info.run_id)
-    run_id = (
-        str(runs[0].info.run_id) if runs else open_run(client, "register", params={}, tags=tags)
-    )
-    with _failed_run_marked(client, run_id):
-        for name, folder in folders.items():
-            with storage_errors(folder):
-                client.log_artifacts(run_id, str(folder), f"{RECOGNIZERS}/{name}")
-        for file in evaluation_files:
-            with storage_errors(file):
-                client.log_artifact(run_id, str(file), EVALUATION)
-        with storage_errors(loadable):
-            client.log_artifacts(run_id, str(loadable), "model")
-        client.log_dict(run_id, dict(tags), ABOUT)
-        send_points(client, run_id, points(metrics, 0))
-        client.set_terminated(run_id, "FINISHED")
-    return run_id
-
-
-@contextmanager
-def _failed_run_marked(client: Any, run_id: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        try:
-            client.set_terminated(run_id, "FAILED")
-        except Exception as second:  # most likely the server is gone; the first error says so
-            error.add_note(f"run {run_id} could not be marked as failed: {second}")
-        raise
-
-
 def _created(client: Any, model: str, digest: str, run_id: str, tags: Mapping[str, str]) -> Version:
     from mlflow.exceptions import MlflowException
 
@@ -320,10 +273,10 @@ def _created(client: Any, model: str, digest: str, run_id: str, tags: Mapping[st
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     made = client.create_model_version(
-        model, source=f"runs:/{run_id}/model", run_id=run_id, tags=dict(tags)
+        model, source=source_of(run_id), run_id=run_id, tags=dict(tags)
     )
     # Somebody registering the same content at the same moment may have been first.
-    return _find(client, model, digest) or version_from(made)
+    return _find(client, sound_ledger(client, model), digest, tags) or version_from(made)
 
 
 def _tags(

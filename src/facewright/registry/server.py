@@ -8,7 +8,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ FOREIGN = {
     "boto3",
     "psycopg",
     "psycopg2",
+    "shutil",  # a store that is a folder is copied with it
 }
 
 
@@ -49,6 +50,15 @@ def tracking_uri() -> str:
 def shown_uri() -> str:
     """The same, as it may be printed: without a password."""
     return _without_password(tracking_uri())
+
+
+def place() -> str:
+    """The store by one name, however its address is written: its file, or scheme, host and path."""
+    uri = tracking_uri()
+    if path := _sqlite_file(uri):
+        return str(path.resolve())
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
 def open_client() -> Any:
@@ -164,6 +174,18 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
+
+
+def pages(search: Callable[[str | None], Any]) -> list[Any]:
+    """What a search of MLflow finds on all its pages; it is called with the token of each."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 @contextmanager

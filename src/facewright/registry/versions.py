@@ -1,6 +1,5 @@
 """Registered versions as MLflow has them: their names, tags, aliases and decisions."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from facewright.errors import EngineError, EvaluationError, RegistryError
+from facewright.errors import EvaluationError, RegistryError
 from facewright.evaluation.record import SCORES, read_scores
 from facewright.files import values_digest
-from facewright.models.recognizer import read_card
 from facewright.registry.gate import Decision, read_decision
+from facewright.registry.server import pages
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -27,9 +26,9 @@ SERVE = "facewright.serve"
 PAIRS = "facewright.pairs_digest"
 SERVED = "facewright.served_digest"  # weights_sha256 of what is served
 SCORES_DIGEST = "facewright.scores_digest"  # sha256 of the file of scores
-METRICS_DIGEST = "facewright.metrics_digest"  # sha256 of the file of metrics
-# Where its files lie in its run: those of its evaluation, its recognizers, its tags.
-EVALUATION, RECOGNIZERS, ABOUT = "model/evaluation", "model/recognizers", "model/version.json"
+FILES_DIGEST = "facewright.files_digest"  # sha256 of the list of all its files, see `vouching`
+# Where its files lie in its run: all that MLflow loads; of that its evaluation, its recognizers.
+MODEL, EVALUATION, RECOGNIZERS = "model", "model/evaluation", "model/recognizers"
 RESTORE = "put it back, or register under another `model` in mlflow/promotion.yaml"
 
 
@@ -40,6 +39,7 @@ class Version:
     model: str
     version: int
     run_id: str
+    source: str  # where MLflow loads it from
     serve: str  # the recognizer that is served of it
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
@@ -51,8 +51,9 @@ class Version:
 
     @property
     def lineage(self) -> str:
-        """sha256 of all tags that say what it was made from and what it holds."""
-        return values_digest(lasting(self.tags))
+        """sha256 of where it lies and of all tags that say what it was made from and holds."""
+        place = {"run_id": self.run_id, "source": self.source}
+        return values_digest(lasting(self.tags) | place)
 
     def __str__(self) -> str:
         return f"{self.model} version {self.version}"
@@ -63,12 +64,18 @@ def lasting(tags: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in tags.items() if k.startswith("facewright.") and k not in LATER}
 
 
+def source_of(run_id: str) -> str:
+    """Where a version of that run is loaded from, as MLflow writes it."""
+    return f"runs:/{run_id}/{MODEL}"
+
+
 def version_from(found: Any) -> Version:
     """MLflow's object as ours."""
     return Version(
         model=found.name,
         version=int(found.version),
         run_id=found.run_id or "",
+        source=found.source or "",
         serve=found.tags.get(SERVE, ""),
         aliases=tuple(found.aliases),
         tags=dict(found.tags),
@@ -96,14 +103,13 @@ def get_version(client: Any, model: str, version: int) -> Version:
 
 def all_versions(client: Any, model: str) -> dict[int, Version]:
     """All versions by number, without their aliases, which a search leaves out."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_model_versions(f"name='{model}'", page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return {v.version: v for v in sorted(map(version_from, found), key=lambda v: v.version)}
+    found = [version_from(one) for one in search_versions(client, f"name='{model}'")]
+    return {version.version: version for version in sorted(found, key=lambda v: v.version)}
+
+
+def search_versions(client: Any, condition: str) -> list[Any]:
+    """MLflow's versions for which a condition holds, on all pages."""
+    return pages(lambda token: client.search_model_versions(condition, page_token=token))
 
 
 def get_aliases(client: Any, model: str) -> dict[str, int]:
@@ -208,39 +214,3 @@ def get_decision(client: Any, version: Version, digest: str | None = None) -> De
             f"the decision on {version} was edited (its digest disagrees): register again"
         )
     return decision
-
-
-def check_about(client: Any, version: Version) -> None:
-    """Refuse a version whose `version.json`, by which it is loaded, says other than its tags.
-
-    Raises:
-        RegistryError: it does, or is missing.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            values = json.loads(get_file(client, version, ABOUT, folder).read_bytes())
-            agrees = lasting(values) == lasting(version.tags)
-        except (ValueError, AttributeError):
-            agrees = False
-    if not agrees:
-        raise RegistryError(f"{ABOUT} of {version} does not say what its tags do: {RESTORE}")
-
-
-def check_served(client: Any, version: Version) -> None:
-    """Refuse a version that would not serve the weights that its tags name.
-
-    Raises:
-        RegistryError: they are others, or missing.
-    """
-    check_about(client, version)
-    with tempfile.TemporaryDirectory() as folder:
-        got = get_file(client, version, f"{RECOGNIZERS}/{version.serve}", folder)
-        try:
-            digest = read_card(got).weights_sha256
-        except EngineError:
-            digest = ""
-    if digest != version.tags.get(SERVED):
-        raise RegistryError(
-            f"{version.serve} of {version} was changed in run {version.run_id}: its weights are "
-            f"not those that were registered: {RESTORE}"
-        )

@@ -137,6 +137,11 @@ def test_rolling_back_goes_back_one_by_one_and_never_in_a_circle() -> None:
             skipped.after("rollback", wrong)
     with pytest.raises(ValueError, match="is no earlier champion"):
         Standing().after("rollback", 1)
+    with pytest.raises(ValueError, match="version 1 is champion already"):
+        skipped.after("promote", 1)
+    circle = Standing((1, 2, 1))  # if version 2 was deleted, there is nothing to go back to
+    with pytest.raises(ValueError, match="is no earlier champion"):
+        circle.after("rollback", 1)
     retired = skipped.after("retire", 1)
     assert (retired.champion, retired.rolled_back) == (None, frozenset({2, 3}))
     for standing in (retired, again):

@@ -94,7 +94,7 @@ def test_history_and_explain(add: Add, capsys: pytest.CaptureFixture[str]) -> No
     assert "rollback by Bob" in explain(MODEL, 1)
 
     connect().set_model_version_tag(MODEL, "2", "facewright.data_md5", "other")
-    assert "THE TAGS ABOVE ARE NOT THOSE THAT WERE ENTERED" in explain(MODEL, 2)
+    assert "THE TAGS OR THE RUN ABOVE ARE NOT THOSE THAT WERE ENTERED" in explain(MODEL, 2)
 
 
 def test_figures_side_by_side_and_never_of_different_pairs(add: Add) -> None:

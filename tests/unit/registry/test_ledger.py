@@ -76,7 +76,10 @@ def test_who_did_what_when_and_why(add: Add, store: Path) -> None:
 
 
 def test_what_was_changed_is_named_and_nothing_is_promoted(
-    add: Add, store: Path, capsys: pytest.CaptureFixture[str]
+    add: Add,
+    store: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     add("one")
     promote(MODEL)
@@ -106,13 +109,19 @@ def test_what_was_changed_is_named_and_nothing_is_promoted(
     alter(store, "update params set key = ? where key = ?", "note", "000009")
     assert "parameter 'note' of the ledger's run is no entry's number" in verify(MODEL).faults
     alter(store, "delete from params where key = ?", "note")
-    # The chain itself cannot tell that its end was taken away; the alias and an export can.
+    # The chain itself cannot tell that its end was taken away. Whoever saw it can; and to others
+    # the alias and an export can.
+    assert verify(MODEL).faults[0].startswith("entry 4 that was seen here (")
+    monkeypatch.setenv("FACEWRIGHT_LEDGER_KEY", str(store / "somebody-elses.key"))
     assert [fault[:40] for fault in verify(MODEL).faults] == [
         "champion is version 2 in MLflow, and ver"
     ]
     connect().set_registered_model_alias(MODEL, "champion", "1")
     assert not verify(MODEL).faults
     assert verify(MODEL, extends=earlier).faults == (f"entry 4: it is not the one in {earlier}",)
+    earlier.write_text("")  # one that was cut off must not pass as the beginning of any ledger
+    assert cli.main([*command, "--extends", str(earlier)]) == 2
+    assert f"{earlier} holds no entry" in capsys.readouterr().out
 
 
 def test_an_origin_or_a_decision_that_was_changed_later_is_named(add: Add, store: Path) -> None:
@@ -123,7 +132,7 @@ def test_an_origin_or_a_decision_that_was_changed_later_is_named(add: Add, store
     ):
         promote(MODEL)
     (fault,) = verify(MODEL).faults
-    assert fault == "entry 1: version 1 says another origin now: its tags were changed"
+    assert fault == "entry 1: version 1 says another origin now: its tags, or its run, were changed"
     connect().set_model_version_tag(MODEL, "1", "facewright.git_commit", "c0ffee")
     assert promote(MODEL).version == 1
     (decision,) = (store / "mlartifacts").rglob("decisions/*.json")
