@@ -31,8 +31,8 @@ DATA = Path(os.environ.get("FACEWRIGHT_DATA", Path(__file__).parents[2] / "share
 MIN_FACE, SIDE = 0.2, 250
 
 
-def photos(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`count` photos from all over LFW, (250, 250, 3) uint8 RGB, and their reference points."""
+def photo_files(count: int) -> list[tuple[bytes, np.ndarray]]:
+    """`count` JPEG files from all over LFW, 250 × 250, and their reference points, (5, 2)."""
     lines = (DATA / "lfw" / "landmarks5.txt").read_text().splitlines()
     chosen = {line.split("\t")[0]: line.split("\t")[1:] for line in lines[:: len(lines) // count]}
     found = []
@@ -40,10 +40,17 @@ def photos(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
         for member in tar:
             marks = chosen.get(member.name.partition("/")[2])
             if marks is not None and len(found) < count:
-                data = np.frombuffer(tar.extractfile(member).read(), np.uint8)
-                image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-                found.append((image, np.array(marks, float).reshape(5, 2)))
+                data = tar.extractfile(member).read()
+                found.append((data, np.array(marks, float).reshape(5, 2)))
     return found
+
+
+def photos(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`count` photos from all over LFW, (250, 250, 3) uint8 RGB, and their reference points."""
+    return [
+        (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), marks)
+        for data, marks in photo_files(count)
+    ]
 
 
 def peer(min_face: float) -> Callable[[np.ndarray], Faces] | None:
