@@ -29,7 +29,7 @@ from pipelines.graph import pipeline
 
 ROOT = Path("artifacts/kfp-local")  # one folder per run, one below it per component
 GIVEN = ("AWS_", "MLFLOW_", "LOGNAME")  # what containers get of the environment
-NOBODY = 10001  # as whom the images run
+USER = f"{os.getuid()}:{os.getgid()}"  # so that what containers write belongs to the caller
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _containers(cluster: Cluster) -> local.DockerRunner:
-    """How containers run: with the caller's rights on what they write, and no others.
+    """How containers run: as the caller, without capabilities, and with nothing to write to but
+    `/tmp` and the folder of the run.
 
     Raises:
         PipelineError: Docker does not answer, an image is missing, or MLflow is no server.
@@ -86,11 +87,9 @@ def _containers(cluster: Cluster) -> local.DockerRunner:
     signer()  # so that there is a key
     keys = keys_folder().resolve()
     keys.mkdir(parents=True, exist_ok=True)
-    if not os.getuid():
-        os.umask(0o002)  # folders that kfp makes belong to root's group, as the container's user
     return local.DockerRunner(
         network_mode="host",
-        user=f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{NOBODY}:0",
+        user=USER,
         read_only=True,
         tmpfs={"/tmp": ""},
         cap_drop=["ALL"],

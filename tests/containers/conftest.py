@@ -15,6 +15,9 @@ import pytest
 
 from tests.containers.base import pip_settings, provide_base
 from tests.containers.daemon import BUILD_SECONDS, Docker, client, missing
+from tests.servers.conftest import stack
+
+__all__ = ["stack"]  # a fixture
 
 ROOT = Path(__file__).parents[2]
 
