@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.conftest import ROOT, Images
+from tests.containers.conftest import Images
 from tests.servers.stack import Stack
 from tests.shell import shell
 
@@ -87,7 +87,9 @@ def published(
         daemon.wait()
 
 
-def run(project: Path, images: Images, stack: Stack, published: Published, **more: str) -> "subprocess.CompletedProcess[str]":  # fmt: skip
+def run(
+    project: Path, images: Images, stack: Stack, published: Published, **more: str
+) -> "subprocess.CompletedProcess[str]":
     """`python -m pipelines.local --docker` in the project."""
     environment = {
         **images.docker.environment,

@@ -133,6 +133,7 @@ def test_the_ui_is_given_what_it_can_show() -> None:
         ("validate", "data_docs"): "system.HTML",
         ("evaluate", "report"): "system.HTML",
         **{("evaluate", name): "system.ClassificationMetrics" for name in curves},
+        ("gate", "decision"): "system.Markdown",
         ("register", "card"): "system.Markdown",
     }
 
