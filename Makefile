@@ -5,6 +5,8 @@
 # make servers   MLflow on PostgreSQL and S3 on this machine, in .servers/; make servers-stop
 # make lint      ruff and mypy
 # make kfp-local the Kubeflow pipeline on this machine, without containers
+# make images    the components' images and MLflow's, with DOCKER=docker and BUILD_ARGS="--secret id=pip,src=…"
+# make test-containers   these images, and the whole pipeline in them, with a Docker daemon of its own
 # make k8s-validate  both overlays of k8s/ against schemas and the project's rules; into build/k8s
 # make k8s-check OVERLAY=k8s/overlays/prod   an overlay as it is, before it is applied
 # make bench-X   benchmarks/X.py; the last line is one JSON object
@@ -18,7 +20,7 @@ export GX_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run data test test-realdata test-servers test-pipeline test-browser lint kfp-local \
-    servers servers-stop k8s-validate k8s-check
+    servers servers-stop images test-containers k8s-validate k8s-check
 run: .venv/run data
 	dvc repro
 	facewright report
@@ -32,7 +34,7 @@ data: .venv/run
 	dvc add --quiet data
 
 test: .venv/dev
-	pytest -m "not realdata and not servers and not pipeline and not browser"
+	pytest -m "not realdata and not servers and not pipeline and not browser and not containers"
 
 test-realdata: .venv/dev
 	pytest -m realdata
@@ -59,6 +61,19 @@ servers-stop:
 
 kfp-local: .venv/dev data
 	python -m pipelines.local
+
+# PyTorch without CUDA's libraries, which its default packages bring.
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
+DOCKER ?= docker
+build = $(DOCKER) build $(BUILD_ARGS) --build-arg GIT_COMMIT=$(shell git rev-parse HEAD)
+images:
+	$(build) -f components/Dockerfile --target cpu -t facewright:0.1.0 --build-arg TORCH_INDEX=$(TORCH_CPU) .
+	$(build) -f components/Dockerfile --target cuda -t facewright-cuda:0.1.0 .
+	$(build) -f components/Dockerfile --target tensorrt -t facewright-tensorrt:0.1.0 .
+	$(build) -f mlflow/Dockerfile -t facewright-mlflow:3.17.2 .
+
+test-containers: .venv/dev
+	pytest -m containers
 
 k8s-validate: .venv/dev
 	python -m tests.k8s render build/k8s

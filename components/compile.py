@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.images import IMAGE
+from components.images import TENSORRT_IMAGE
 
 
-@dsl.component(base_image=IMAGE)
+@dsl.component(base_image=TENSORRT_IMAGE, install_kfp_package=False)
 def compile(
     params: str,
     quantize: dsl.Input[dsl.Model],

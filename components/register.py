@@ -5,7 +5,7 @@ from kfp import dsl
 from components.images import IMAGE
 
 
-@dsl.component(base_image=IMAGE)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def register(
     tracking_uri: str,
     data_md5: str,
@@ -19,10 +19,12 @@ def register(
     evaluate: dsl.Input[dsl.Artifact],
     gate: dsl.Input[dsl.Artifact],
     output: dsl.Output[dsl.Artifact],
+    card: dsl.Output[dsl.Markdown],
 ):
     """Register the recognizer in MLflow as challenger. `params` are all sections that ran."""
     import json
     import os
+    import shutil
     from pathlib import Path
 
     from facewright.registry.lineage import Lineage, params_digest
@@ -40,3 +42,4 @@ def register(
         output=Path(output.path),
         lineage=Lineage(data_md5=data_md5, git_commit=git_commit, params_digest=digest),
     )
+    shutil.copyfile(Path(output.path) / "model-card.md", card.path)

@@ -5,14 +5,16 @@ from kfp import dsl
 from components.images import IMAGE
 
 
-@dsl.component(base_image=IMAGE)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def validate(
     params: str,
     data: dsl.Input[dsl.Dataset],
     output: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    data_docs: dsl.Output[dsl.HTML],
 ):
     """Give every image a verdict."""
+    import shutil
     from pathlib import Path
 
     from facewright.params import Validate, from_json
@@ -25,3 +27,4 @@ def validate(
         params=from_json(Validate, params),
     )
     metrics.metadata.update(read_metrics(Path(output.path)))
+    shutil.copyfile(Path(output.path) / "data_docs" / "index.html", data_docs.path)

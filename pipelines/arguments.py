@@ -1,14 +1,22 @@
 """The pipeline's arguments, read from this checkout: params.yaml, the policy, data.dvc, git."""
 
 import os
+import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
 
 from facewright import params
+from facewright.errors import PipelineError
 from facewright.registry.lineage import UNKNOWN, collect
 
+TRACKED = "data.dvc"
+REMOTE = "origin"
 
-def arguments() -> dict[str, str]:
-    """The arguments of the pipeline that this checkout knows, as strings.
+
+def arguments(file: Path = params.PARAMS) -> dict[str, str]:
+    """The arguments of the pipeline that this checkout knows, as strings; sections from `file`.
 
     `revision` is the commit that is checked out: the data that it pins is fetched. `repository` is
     left to the caller, and so is `tracking_uri` unless `$MLFLOW_TRACKING_URI` is set: the cluster
@@ -16,7 +24,7 @@ def arguments() -> dict[str, str]:
     """
     lineage = collect(Path())
     commit = lineage.git_commit.removesuffix("-dirty")
-    given = {f"{stage}_params": section for stage, section in params.as_json().items()}
+    given = {f"{stage}_params": section for stage, section in params.as_json(file).items()}
     if "MLFLOW_TRACKING_URI" in os.environ:
         given["tracking_uri"] = os.environ["MLFLOW_TRACKING_URI"]
     return given | {
@@ -24,3 +32,111 @@ def arguments() -> dict[str, str]:
         "data_md5": lineage.data_md5,
         "git_commit": lineage.git_commit,
     }
+
+
+def data_at(revision: str | None, *, pushed: bool) -> tuple[str, str]:
+    """The commit that last changed data.dvc at or before `revision`, and the hash that it records.
+
+    That commit, and not `revision`: a commit that changes code alone leaves the outputs of `fetch`
+    in the cache. Without a revision it is HEAD's. With `pushed` the remote must have it.
+
+    Raises:
+        PipelineError: no such revision, no data.dvc there, one that was changed and not committed,
+            or a commit that no branch of a remote has.
+    """
+    if revision is None and _git("status", "--porcelain", "--", TRACKED):
+        raise PipelineError(
+            f"{TRACKED} is changed and not committed: commit and push it, or name the data that "
+            "you mean, as --data-rev HEAD"
+        )
+    name = revision or "HEAD"
+    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if not commit:
+        raise PipelineError(
+            f"data revision {name!r}: git knows no such commit here: `git fetch --tags`, or choose "
+            f"one of `git log {TRACKED}`"
+        )
+    text = _git("show", f"{commit}:./{TRACKED}")
+    changed = _git("log", "-1", "--format=%H", commit, "--", TRACKED)
+    if not text or not changed:
+        raise PipelineError(f"data revision {name!r}: has no {TRACKED}: `dvc add data`, commit it")
+    if pushed and not _git("branch", "--remotes", "--contains", changed):
+        raise PipelineError(
+            f"data revision {name!r}: commit {changed[:10]} is on no branch of a remote: push it, "
+            "or the cluster cannot fetch it"
+        )
+    try:
+        return changed, str(yaml.safe_load(text)["outs"][0]["md5"])
+    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+        raise PipelineError(f"data revision {name!r}: its {TRACKED} names no data") from error
+
+
+def branch_of_data(name: str | None) -> str:
+    """A branch that the remote has, for runs that look again each time; else the one checked out.
+
+    Raises:
+        PipelineError: no such branch was fetched, or HEAD is on none.
+    """
+    branch = name or _git("symbolic-ref", "--quiet", "--short", "HEAD")
+    if not branch:
+        raise PipelineError(f"HEAD is on no branch: name one of {REMOTE} with --data-rev")
+    if not _git("rev-parse", "--verify", "--quiet", f"refs/remotes/{REMOTE}/{branch}"):
+        raise PipelineError(
+            f"data revision {branch!r}: {REMOTE} has no such branch, and --every needs one that "
+            f"moves: see `git branch --remotes`, or `git fetch {REMOTE}`"
+        )
+    return branch
+
+
+def remote_address() -> str:
+    """The address of `origin`, for the cluster.
+
+    Raises:
+        PipelineError: there is none, it is a folder of this machine, or it holds a password.
+    """
+    address = _git("remote", "get-url", REMOTE)
+    if not address:
+        raise PipelineError(
+            f"git has no remote {REMOTE!r} here: say with --repository where the cluster finds it"
+        )
+    return checked_repository(address)
+
+
+def checked_repository(address: str) -> str:
+    """The address, if a pod can use it and everybody may see it."""
+    parts = urlsplit(address)
+    if parts.password:
+        raise PipelineError(
+            "the repository's address holds a password, which all who see the run would see: name "
+            "another with --repository"
+        )
+    if parts.scheme == "file" or address.startswith((".", "/", "~")):
+        raise PipelineError(
+            f"repository {address}: a folder of this machine, which the cluster cannot read: name "
+            "an address with --repository"
+        )
+    return address
+
+
+def checked_tracking_uri(address: str) -> str:
+    """The address of an MLflow server, if a pod can reach it and everybody may see it."""
+    parts = urlsplit(address)
+    where = "name the server as pods see it, with --tracking-uri"
+    if parts.scheme not in ("http", "https"):
+        raise PipelineError(f"MLflow at {parts.scheme or address}: not a server's address: {where}")
+    if parts.hostname in ("localhost", "127.0.0.1", "::1"):
+        raise PipelineError(f"MLflow at {parts.hostname}: a pod would ask itself: {where}")
+    if parts.password:
+        raise PipelineError(
+            "MLflow's address holds a password, which all who see the run would see: leave it out"
+        )
+    return address
+
+
+def _git(*words: str) -> str:
+    """What git prints in this folder; nothing where it finds nothing or is not there."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

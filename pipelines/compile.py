@@ -9,7 +9,8 @@ from kfp import compiler
 
 from facewright.errors import FacewrightError
 from pipelines.arguments import arguments
-from pipelines.graph import facewright
+from pipelines.cluster import load
+from pipelines.graph import pipeline
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,12 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     file: Path = parser.parse_args(argv).file
     try:
         defaults = arguments()
+        graph = pipeline(load())
     except FacewrightError as error:
         print(f"pipelines.compile: {error}", file=sys.stderr)
         return 2
     file.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(facewright, str(file), pipeline_parameters=defaults)
-    print(f"{file}: upload it in the Kubeflow UI, or submit it with kfp.Client")
+    compiler.Compiler().compile(graph, str(file), pipeline_parameters=defaults)
+    print(f"{file}: upload it in the Kubeflow UI, or submit with `python -m pipelines.submit`")
     return 0
 
 

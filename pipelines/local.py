@@ -1,28 +1,53 @@
-"""`make kfp-local`: the Kubeflow pipeline on this machine, a subprocess per component."""
+"""The Kubeflow pipeline on this machine: `make kfp-local`, a subprocess per component.
 
+With --docker each step runs in its image, as in a cluster: it sees nothing of this machine but the
+network, the ledger's keys and what steps before it wrote. The data comes from a repository and its
+DVC remote, and MLflow is a server. Credentials of the remote are taken from the environment.
+"""
+
+import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kfp import local
 
-from facewright.errors import FacewrightError
+from facewright.errors import FacewrightError, PipelineError
+from facewright.registry.ledger_keys import (
+    KEY_VARIABLE,
+    KEYS_VARIABLE,
+    key_file,
+    keys_folder,
+    signer,
+)
 from facewright.registry.tracking import tracking_uri
 from pipelines.arguments import arguments
-from pipelines.graph import facewright
+from pipelines.cluster import LEDGER_FOLDER, LEDGER_KEYS_FOLDER, Cluster, load
+from pipelines.graph import pipeline
 
 ROOT = Path("artifacts/kfp-local")  # one folder per run, one below it per component
+GIVEN = ("AWS_", "MLFLOW_", "LOGNAME")  # what containers get of the environment
+USER = f"{os.getuid()}:{os.getgid()}"  # so that what containers write belongs to the caller
 
 
-def main() -> int:
-    """Run the pipeline on `data/` of this working tree; 0 when it went well, else 2."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the pipeline on `data/` of this working tree, or of a repository; 0 when it went well,
+    else 2."""
+    options = _parser().parse_args(argv)
     ROOT.mkdir(parents=True, exist_ok=True)
-    here = Path().resolve()
     os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri())
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(ROOT))
     try:
+        cluster = load()
         # Without a revision the data comes from the working tree, as for `dvc repro`.
-        facewright(**arguments() | {"repository": str(here), "revision": ""})
+        given = arguments() | {"repository": str(Path().resolve()), "revision": ""}
+        runner: Any = local.SubprocessRunner(use_venv=False)
+        if options.docker:
+            given |= {"repository": options.repository, "revision": options.revision}
+            runner = _containers(cluster)
+        local.init(runner, pipeline_root=str(ROOT.resolve()))
+        pipeline(cluster)(**given)
     except (FacewrightError, RuntimeError) as error:
         print(f"pipelines.local: {error}", file=sys.stderr)
         return 2
@@ -30,5 +55,54 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pipelines.local", description=__doc__)
+    parser.add_argument("--docker", action="store_true", help="each step in its image")
+    parser.add_argument("--repository", metavar="URL", help="with --docker: where data.dvc is")
+    parser.add_argument("--revision", metavar="REV", help="with --docker: a commit or branch there")
+    return parser
+
+
+def _containers(cluster: Cluster) -> local.DockerRunner:
+    """How containers run: as the caller, without capabilities, and with nothing to write to but
+    `/tmp` and the folder of the run.
+
+    Raises:
+        PipelineError: Docker does not answer, an image is missing, or MLflow is no server.
+    """
+    import docker
+
+    if not os.environ["MLFLOW_TRACKING_URI"].startswith("http"):
+        raise PipelineError(
+            "containers need MLflow as a server: start one with `make servers` and set "
+            "MLFLOW_TRACKING_URI"
+        )
+    try:
+        there = {tag for image in docker.from_env().images.list() for tag in image.tags}
+    except docker.errors.DockerException as error:
+        raise PipelineError("Docker does not answer: start it, or set DOCKER_HOST") from error
+    for name in {cluster.image_of(step) for step in cluster.steps}:
+        if name not in there:
+            raise PipelineError(f"image {name} is not there: `make images`, or mend cluster.yaml")
+    signer()  # so that there is a key
+    keys = keys_folder().resolve()
+    keys.mkdir(parents=True, exist_ok=True)
+    return local.DockerRunner(
+        network_mode="host",
+        user=USER,
+        read_only=True,
+        tmpfs={"/tmp": ""},
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        environment={
+            **{k: v for k, v in os.environ.items() if k.startswith(GIVEN)},
+            KEY_VARIABLE: f"{LEDGER_FOLDER}/ledger.key",
+            KEYS_VARIABLE: LEDGER_KEYS_FOLDER,
+        },
+        mounts=[
+            docker.types.Mount(
+                f"{LEDGER_FOLDER}/ledger.key", str(key_file().resolve()), "bind", read_only=True
+            ),
+            docker.types.Mount(LEDGER_KEYS_FOLDER, str(keys), "bind"),
+        ],
+    )

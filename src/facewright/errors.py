@@ -8,6 +8,7 @@
     ├── EvaluationError    pairs or scores from which nothing can be said
     ├── EngineError        a backend that is not installed, or an engine that cannot be built or run
     ├── RegistryError      the tracking server, a model version, a promotion
+    ├── PipelineError      the Kubeflow server, a run there, what a run is given
     └── StorageError       a disk that is full, a folder that cannot be written
 
 Each message is one line: what is wrong, where, and how to mend it. The command line prints that
@@ -49,6 +50,10 @@ class EngineError(FacewrightError):
 
 class RegistryError(FacewrightError):
     """The tracking server, a model version, a promotion."""
+
+
+class PipelineError(FacewrightError):
+    """The Kubeflow server, a run there, what a run is given."""
 
 
 class StorageError(FacewrightError):

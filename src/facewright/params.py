@@ -277,7 +277,7 @@ POLICY = Path("mlflow/promotion.yaml")  # the gate's section has a file, and an 
 S = TypeVar("S", bound=Section)
 
 
-def load(stage: str) -> Section:
+def load(stage: str, file: Path = PARAMS) -> Section:
     """The section of `stage` from params.yaml (the gate's from the policy), in this folder.
 
     Everything is checked, whatever is asked for: a misspelt key of the last stage must not be found
@@ -287,32 +287,37 @@ def load(stage: str) -> Section:
         ParamsError: a file is missing or no YAML; a section is unknown or missing, or has an
             unknown key or a bad value.
     """
-    values = _read(PARAMS)
+    values = _read(file)
     unknown = sorted(str(name) for name in values if name not in SECTIONS)
     if unknown:
-        raise ParamsError(f"{PARAMS}: unknown section {unknown[0]!r}{_hint(unknown[0], SECTIONS)}")
+        raise ParamsError(f"{file}: unknown section {unknown[0]!r}{_hint(unknown[0], SECTIONS)}")
     sections: dict[str, Section] = {"gate": load_policy(POLICY)}
     for name, section in SECTIONS.items():
         if name not in values:
-            raise ParamsError(f"{PARAMS}: section {name!r} is missing: add it")
-        sections[name] = check(section, values[name], where=f"{PARAMS}: {name}")
+            raise ParamsError(f"{file}: section {name!r} is missing: add it")
+        sections[name] = check(section, values[name], where=f"{file}: {name}")
     return sections[stage]
 
 
-def as_json() -> dict[str, str]:
+def as_json(file: Path = PARAMS) -> dict[str, str]:
     """Every section (the gate's too) as a JSON string, as it stands in the files, after checking.
 
     Raises:
         ParamsError: as `load`.
     """
-    load("gate")
-    values = _read(PARAMS) | {"gate": _read(POLICY)}
+    load("gate", file)
+    values = _read(file) | {"gate": _read(POLICY)}
     return {stage: json.dumps(section) for stage, section in values.items()}
 
 
 def load_policy(path: Path) -> Gate:
     """The promotion policy, a file of its own so that it can have an owner of its own."""
-    return check(Gate, _read(path), where=str(path))
+    return load_section(Gate, path)
+
+
+def load_section(section: type[S], path: Path) -> S:
+    """A file that holds one section and nothing else."""
+    return check(section, _read(path), where=str(path))
 
 
 def from_json(section: type[S], text: str) -> S:

@@ -4,32 +4,44 @@ import ast
 import inspect
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from kfp import compiler
 
 from facewright import cli, params
-from pipelines.graph import facewright as pipeline
+from pipelines.cluster import STEPS, load
+from pipelines.graph import pipeline
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # What a stage's `run` takes beside its upstream stages.
 NOT_EDGES = {"output", "params", "lineage"}
+# What Kubeflow has beside the stages: it stands for data.dvc, and tells how a run ended.
+BESIDE = {"pin", "fetch", "tell"}
 
 
 @pytest.fixture(scope="module")
 def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The compiled pipeline's tasks by component name, those inside conditions too."""
+    """The compiled pipeline's tasks by component name, whatever group they are in."""
     file = tmp_path_factory.mktemp("kubeflow") / "pipeline.yaml"
-    compiler.Compiler().compile(pipeline, str(file))
+    compiler.Compiler().compile(pipeline(load()), str(file))
     spec = next(yaml.safe_load_all(file.read_text()))
     tasks = dict(spec["root"]["dag"]["tasks"])
     for component in spec["components"].values():
         tasks |= component.get("dag", {}).get("tasks", {})
-    return {name: task for name, task in tasks.items() if not name.startswith("condition-")}
+    groups = ("condition-", "exit-handler-")
+    return {name: task for name, task in tasks.items() if not name.startswith(groups)}
+
+
+def outputs_of(stage: str) -> dict[str, Any]:
+    """The types of a component's output artifacts, by name."""
+    component = getattr(__import__(f"components.{stage}", fromlist=[stage]), stage)
+    hints = inspect.signature(component.python_func).parameters
+    marked = {name: get_args(one.annotation) for name, one in hints.items()}
+    return {name: args[0] for name, args in marked.items() if "Output" in str(args[1:])}
 
 
 def edges_of_signature(stage: str) -> set[str]:
@@ -54,7 +66,8 @@ def edges_of_kubeflow(task: dict[str, Any]) -> set[str]:
 
 def test_the_same_stages(kubeflow: dict[str, Any]) -> None:
     assert list(DVC["stages"]) == list(cli.STAGES)
-    assert set(kubeflow) - {"fetch"} == set(cli.STAGES)
+    assert set(kubeflow) - BESIDE == set(cli.STAGES)
+    assert set(kubeflow) == set(STEPS)
 
 
 @pytest.mark.parametrize("stage", cli.STAGES)
@@ -87,7 +100,7 @@ def test_the_same_parameters(stage: str, kubeflow: dict[str, Any]) -> None:
         assert tracked == []
         assert f"{stage}_params" not in str(given)
         return
-    assert given["params"] == {"componentInputParameter": f"{stage}_params"}
+    assert given["params"] == {"componentInputParameter": f"pipelinechannel--{stage}_params"}
 
 
 def test_whatever_talks_to_mlflow_is_told_where_it_is(kubeflow: dict[str, Any]) -> None:
@@ -107,9 +120,37 @@ def test_every_stage_runs_by_name_and_writes_one_folder() -> None:
         assert spec["outs"] == [{output: {"persist": True}} if talks else output]
 
 
+def test_the_ui_is_given_what_it_can_show() -> None:
+    """Pages, curves and the model card are outputs of those types, beside the stage's folder."""
+    shown = {
+        (stage, name): f"{kind.schema_title}"
+        for stage in cli.STAGES
+        for name, kind in outputs_of(stage).items()
+        if name not in {"output", "metrics"}
+    }
+    curves = ("roc_teacher", "roc_student", "roc_student_int8")
+    assert shown == {
+        ("validate", "data_docs"): "system.HTML",
+        ("evaluate", "report"): "system.HTML",
+        **{("evaluate", name): "system.ClassificationMetrics" for name in curves},
+        ("gate", "decision"): "system.Markdown",
+        ("register", "card"): "system.Markdown",
+    }
+
+
 def test_the_cache_follows_the_content_of_the_data(kubeflow: dict[str, Any]) -> None:
-    given = kubeflow["fetch"]["inputs"]["parameters"]
-    assert given["data_md5"] == {"componentInputParameter": "data_md5"}
+    """`fetch` is given the hash that `pin` finds when the run starts; the lineage too."""
+    for name in ("fetch", "register"):
+        source = kubeflow[name]["inputs"]["parameters"]["data_md5"]
+        assert source["taskOutputParameter"]["producerTask"] == "pin"
+
+
+def test_outputs_are_reused_where_they_are_a_function_of_the_inputs(
+    kubeflow: dict[str, Any],
+) -> None:
+    """`pin` looks at a branch, `tell` at the run; the others ask MLflow: no key knows those."""
+    again = {name for name, task in kubeflow.items() if not task["cachingOptions"]}
+    assert again == {"pin", "gate", "register", "promote", "tell"}
 
 
 @cache

@@ -38,6 +38,7 @@ OWNERS = {
     "tensorrt_rtx_bindings": {"engines"},
     "openvino": {"engines"},
     "kfp": {"components", "pipelines"},
+    "kfp_server_api": {"pipelines"},
 }
 FILES = sorted(
     file

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.pipeline.shell import shell
+from tests.shell import shell
 
 pytestmark = pytest.mark.pipeline
 STAGES = ("train", "distill", "quantize", "compile", "evaluate", "gate", "register", "promote")

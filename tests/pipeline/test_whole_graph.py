@@ -24,7 +24,7 @@ from facewright.datasets.fetch import directory_md5
 from facewright.evaluation import score_pairs, verification_metrics
 from facewright.models import build_network
 from facewright.models.recognizer import read_card, to_input
-from tests.pipeline.shell import shell
+from tests.shell import shell
 
 ROOT = Path(__file__).parents[2]
 TIMINGS = ("_ms", "seconds", "images_per_second", "data_wait")

@@ -18,6 +18,19 @@ from facewright.progress import say
 TRACKED = "data.dvc"
 
 
+def pinned(repo: str, *, revision: str | None = None, expected_md5: str | None = None) -> str:
+    """The hash of `data/`, as data.dvc of `repo` writes it, with `.dir`, at a git revision.
+
+    Nothing of `data/` is read. Arguments are those of `fetch`.
+
+    Raises:
+        DatasetError: no such repository or revision, no data.dvc, or it says another hash.
+    """
+    _, recorded = _open(repo, revision, expected_md5)
+    say(f"pin {_where(repo, revision)}: data/ {recorded}")
+    return f"{recorded}.dir"
+
+
 def fetch(
     repo: str, output: Path, *, revision: str | None = None, expected_md5: str | None = None
 ) -> str:
@@ -32,18 +45,9 @@ def fetch(
             knows no such bucket or refuses the credentials, a file that is neither in the cache
             nor on the remote, or one that is not what data.dvc says.
     """
-    from dvc.api import DVCFileSystem
-
-    where = f"{repo} at {revision}" if revision else repo
+    where = _where(repo, revision)
     with whole_directory(output) as folder:
-        with _dvc_errors(where):
-            files = DVCFileSystem(repo, rev=revision)
-            recorded = _recorded_md5(files.read_text(TRACKED), where=where)
-        if expected_md5 is not None and recorded != expected_md5.removesuffix(".dir"):
-            raise DatasetError(
-                f"{where}: {TRACKED} says md5 {recorded}, and {expected_md5} was asked for: "
-                "name the revision that has it"
-            )
+        files, recorded = _open(repo, revision, expected_md5)
         folder.rmdir()  # an existing folder would get data/ inside
         with _dvc_errors(where, files=files):
             files.get("data", str(folder), recursive=True)
@@ -52,6 +56,26 @@ def fetch(
             raise DatasetError(_difference(files, arrived, where=where, revision=revision))
     say(f"fetch {where}: data/ {recorded}")
     return recorded
+
+
+def _where(repo: str, revision: str | None) -> str:
+    return f"{repo} at {revision}" if revision else repo
+
+
+def _open(repo: str, revision: str | None, expected_md5: str | None) -> tuple[Any, str]:
+    """The files of the repository at the revision, and the hash of `data/` there, as expected."""
+    from dvc.api import DVCFileSystem
+
+    where = _where(repo, revision)
+    with _dvc_errors(where):
+        files = DVCFileSystem(repo, rev=revision)
+        recorded = _recorded_md5(files.read_text(TRACKED), where=where)
+    if expected_md5 is not None and recorded != expected_md5.removesuffix(".dir"):
+        raise DatasetError(
+            f"{where}: {TRACKED} says md5 {recorded}, and {expected_md5} was asked for: "
+            "name the revision that has it"
+        )
+    return files, recorded
 
 
 def directory_md5(folder: Path) -> str:

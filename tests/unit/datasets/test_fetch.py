@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from facewright.datasets.fetch import directory_md5, fetch
+from facewright.datasets.fetch import directory_md5, fetch, pinned
 from facewright.errors import DatasetError
 
 FILES = {"train/a/shards/0.tar": b"bytes\r\n", "train/a/dataset.yaml": b"", "é x.txt": b"1"}
@@ -116,3 +116,17 @@ def test_a_file_that_the_remote_damaged_or_lost_is_named(
     assert f"data/{name} {said}" in str(caught.value)
     assert str(tmp_path / "store") in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_hash_of_a_revision_is_known_without_its_data(
+    made: tuple[Path, dict[str, str]], repo: str
+) -> None:
+    """As data.dvc writes it; a branch is looked up anew."""
+    hashes = made[1]
+    assert pinned(repo, revision="one") == hashes["one"]
+    assert pinned(repo, revision="m") == pinned(repo) == hashes["two"]
+    assert pinned(repo, revision="one", expected_md5=hashes["one"]) == hashes["one"]
+    with pytest.raises(DatasetError, match=r"says md5 \w+, and \w+.dir was asked for"):
+        pinned(repo, revision="m", expected_md5=hashes["one"])
+    with pytest.raises(DatasetError, match="at v9: data/ cannot be fetched"):
+        pinned(repo, revision="v9")

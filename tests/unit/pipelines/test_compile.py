@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -6,18 +5,6 @@ import yaml
 
 from facewright import params
 from pipelines import compile as pipeline_compile
-
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "mlflow").mkdir()
-    for name in (params.PARAMS, params.POLICY, Path("data.dvc")):
-        shutil.copy(ROOT / name, tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path
 
 
 def test_the_yaml_carries_this_checkouts_parameters(folder: Path) -> None:
@@ -37,13 +24,21 @@ def test_the_yaml_carries_this_checkouts_parameters(folder: Path) -> None:
 def test_promotion_waits_for_the_gate(folder: Path) -> None:
     assert pipeline_compile.main(["pipeline.yaml"]) == 0
     spec = next(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
-    (condition,) = (
-        task for name, task in spec["root"]["dag"]["tasks"].items() if name.startswith("condition")
-    )
+    tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    (condition,) = (task for name, task in tasks.items() if name.startswith("condition"))
     assert "gate-Output'] == 'promote'" in condition["triggerPolicy"]["condition"]
     inside = spec["components"][condition["componentRef"]["name"]]["dag"]["tasks"]
     assert set(inside) == {"promote"}
-    assert "promote" not in spec["root"]["dag"]["tasks"]
+    assert "promote" not in tasks
+
+
+def test_whatever_happens_the_outcome_is_told(folder: Path) -> None:
+    assert pipeline_compile.main(["pipeline.yaml"]) == 0
+    spec = next(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
+    tasks = spec["root"]["dag"]["tasks"]
+    assert set(tasks) == {"exit-handler-1", "tell"}
+    assert tasks["tell"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert tasks["tell"]["dependentTasks"] == ["exit-handler-1"]
 
 
 def test_a_misspelt_key_is_refused_before_anything_is_written(

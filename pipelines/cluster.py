@@ -1,0 +1,145 @@
+"""What each step of the pipeline gets in a cluster: `pipelines/cluster.yaml`, or a file like it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from kfp import dsl
+from pydantic import AfterValidator, Field
+
+from facewright.errors import ParamsError
+from facewright.params import SECTIONS, check, load_section
+from facewright.params_heads import Positive, Section
+
+CLUSTER = Path(__file__).with_name("cluster.yaml")
+STEPS = ("pin", "fetch", *SECTIONS, "gate", "register", "promote", "tell")
+ENGINE_STEPS = ("compile", "evaluate")
+BACKOFF = "30s"  # before the first retry; each further one waits twice as long
+# Names that k8s/README.md lists, and where its settings expect the ledger's keys.
+SETTINGS, STORE = "facewright-pipeline", "facewright-s3"
+LEDGER, LEDGER_FOLDER = "facewright-ledger", "/etc/facewright/ledger"
+LEDGER_KEYS, LEDGER_KEYS_FOLDER = "facewright-ledger-keys", "/etc/facewright/ledger-keys"
+
+
+def _pinned(image: str) -> str:
+    """An image is named by a tag or a digest, and by none that moves."""
+    name, _, digest = image.rpartition("/")[2].partition("@")
+    tag = name.partition(":")[2]
+    if not re.fullmatch(r"[\w.:/@-]+", image) or tag == "latest" or not (tag or digest):
+        raise ValueError("an image needs a tag other than latest, such as facewright:0.1.0")
+    return image
+
+
+Image = Annotated[str, AfterValidator(_pinned)]
+
+
+class Step(Section):
+    cpu: Positive
+    memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
+    gpus: Annotated[int, Field(ge=0, le=1)]  # a step is one process, which uses one GPU
+    retries: Annotated[int, Field(ge=0, le=10)]
+    hours: Positive | None
+
+
+class _File(Section):
+    image: Image
+    gpu_image: Image
+    engine_image: Image
+    steps: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Images, and what each of `STEPS` gets."""
+
+    image: str
+    gpu_image: str
+    engine_image: str
+    steps: dict[str, Step]
+
+    def image_of(self, name: str) -> str:
+        """The image of a step."""
+        if name in ENGINE_STEPS:
+            return self.engine_image
+        return self.gpu_image if self.steps[name].gpus else self.image
+
+
+def load(file: Path = CLUSTER) -> Cluster:
+    """Read and check such a file.
+
+    Raises:
+        ParamsError: it is missing or no YAML, a key or a step is unknown or missing, or a value is
+            bad: an image without a tag, an amount that Kubernetes would refuse.
+    """
+    given = load_section(_File, file)
+    if wrong := sorted(set(given.steps) ^ set(STEPS)):
+        what = "missing: add it" if wrong[0] in STEPS else f"unknown: known are {', '.join(STEPS)}"
+        raise ParamsError(f"{file}: steps.{wrong[0]}: {what}")
+    steps = {name: check(Step, given.steps[name], where=f"{file}: steps.{name}") for name in STEPS}
+    return Cluster(given.image, given.gpu_image, given.engine_image, steps)
+
+
+def place(
+    task: dsl.PipelineTask, cluster: Cluster, *, asks_mlflow: bool = False
+) -> dsl.PipelineTask:
+    """Give a task what its step gets, and what the cluster keeps for it; returns the task.
+
+    With `asks_mlflow` its output is never reused: it depends on what no cache key knows.
+    """
+    name = task.name
+    step = cluster.steps[name]
+    cpu = f"{round(step.cpu * 1000)}m"
+    task.set_container_image(cluster.image_of(name))
+    task.set_cpu_request(cpu).set_cpu_limit(cpu)
+    # The namespace's default limit would refuse a step that requests more than it.
+    task.set_memory_request(step.memory).set_memory_limit(step.memory)
+    if step.gpus:
+        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(step.gpus)
+    if step.retries:
+        task.set_retry(num_retries=step.retries, backoff_duration=BACKOFF, backoff_factor=2)
+    if asks_mlflow:
+        task.set_caching_options(False)
+    if config := _kubernetes(name, step):
+        task.platform_config["kubernetes"] = config
+    return task
+
+
+def _kubernetes(name: str, step: Step) -> dict[str, Any]:
+    """What only Kubernetes knows, in the form that kfp-kubernetes 2.17 writes."""
+    config: dict[str, Any] = {}
+    if name == "fetch":
+        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        config["secretAsEnv"] = [
+            _named("secret", STORE)
+            | {"keyToEnv": [{"secretKey": key, "envVar": key} for key in keys], "optional": False}
+        ]
+        config["configMapAsEnv"] = [_settings("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3")]
+    if name in ("register", "promote"):  # they sign, and nothing else may
+        config["secretAsVolume"] = [
+            _named("secret", LEDGER) | {"mountPath": LEDGER_FOLDER, "optional": False}
+        ]
+        config["configMapAsVolume"] = [
+            _named("configMap", LEDGER_KEYS) | {"mountPath": LEDGER_KEYS_FOLDER, "optional": False}
+        ]
+        config["configMapAsEnv"] = [
+            _settings("FACEWRIGHT_LEDGER_KEY", "FACEWRIGHT_LEDGER_KEYS", "LOGNAME")
+        ]
+    if step.gpus:
+        config["tolerations"] = [
+            {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        ]
+    if step.hours is not None:
+        config["activeDeadlineSeconds"] = str(round(step.hours * 3600))
+    return config
+
+
+def _settings(*keys: str) -> dict[str, Any]:
+    """Keys of the settings' ConfigMap as environment variables of the same names."""
+    pairs = [{"configMapKey": key, "envVar": key} for key in keys]
+    return _named("configMap", SETTINGS) | {"keyToEnv": pairs, "optional": False}
+
+
+def _named(kind: str, name: str) -> dict[str, Any]:
+    """A name in both forms: older backends read the first."""
+    return {f"{kind}Name": name, f"{kind}NameParameter": {"runtimeValue": {"constant": name}}}

@@ -1,0 +1,131 @@
+"""The images: who they run as, what is in them, and what a change of code makes anew."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from components.images import CUDA_IMAGE, IMAGE, TENSORRT_IMAGE
+from tests.containers.conftest import ROOT, Images
+
+pytestmark = pytest.mark.containers
+MLFLOW_IMAGE = "facewright-mlflow:3.17.2"
+OURS = (IMAGE, CUDA_IMAGE, TENSORRT_IMAGE)
+# As a cluster runs them: nothing can be written but below /tmp.
+STRICT = ("--rm", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--network", "none")
+
+
+def inspected(images: Images, name: str) -> dict:
+    (found,) = json.loads(images.docker.run("image", "inspect", name).stdout)
+    return found
+
+
+def run(images: Images, image: str, *command: object) -> str:
+    return images.docker.run("run", *STRICT, image, *command, timeout=300).stdout
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_labels_say_which_commit_it_was_built_of(images: Images, name: str) -> None:
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    labels = inspected(images, name)["Config"]["Labels"]
+    assert labels["org.opencontainers.image.revision"] == commit
+    assert labels["org.opencontainers.image.title"] == name.partition(":")[0]
+
+
+@pytest.mark.parametrize("name", [*OURS, MLFLOW_IMAGE])
+def test_it_does_not_run_as_root(images: Images, name: str) -> None:
+    assert run(images, name, "python3", "-c", "import os; print(os.getuid())") == "10001\n"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_no_compiler_and_no_pip_beside_the_packages(images: Images, name: str) -> None:
+    looked = 'for p in cc gcc g++ clang make ld; do command -v "$p"; done; ls /opt/facewright/bin'
+    found = run(images, name, "sh", "-c", looked).split()
+    assert "facewright" in found
+    assert not {"cc", "gcc", "g++", "clang", "make", "ld", "pip", "pip3"} & {
+        Path(program).name for program in found
+    }
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_packages_are_the_pinned_ones(images: Images, name: str) -> None:
+    listing = (
+        "import importlib.metadata as m, json\n"
+        "print(json.dumps({d.name.lower().replace('_', '-'): d.version for d in m.distributions("
+        "path=['/opt/facewright/lib/python3.11/site-packages'])}))"
+    )
+    there = json.loads(run(images, name, "python3", "-c", listing))
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    pinned = {name.lower().replace("_", "-"): number for name, number in pinned.items()}
+    assert there.pop("facewright") == version("facewright")
+    loose = {n: v for n, v in there.items() if pinned.get(n) != v.partition("+")[0]}
+    # What CUDA's build of PyTorch brings is pinned by PyTorch.
+    assert [n for n in loose if not n.startswith(("nvidia-", "cuda-", "triton"))] == []
+    assert {"torch", "mlflow", "kfp", "dvc", "onnxruntime"} <= there.keys()
+    assert any(n.startswith("tensorrt") for n in there) == (name == TENSORRT_IMAGE)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_code_is_that_of_this_checkout(images: Images, name: str) -> None:
+    """All of it, and nothing else: digests of every file."""
+    script = (
+        "import facewright, hashlib, json, pathlib\n"
+        "root = pathlib.Path(facewright.__file__).parent\n"
+        "print(json.dumps({str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()"
+        " for p in root.rglob('*.py')}))"
+    )
+    inside = json.loads(run(images, name, "python3", "-c", script))
+    assert len(inside) > 100
+    here = ROOT / "src" / "facewright"
+    kept = {str(file.relative_to(here)) for file in here.rglob("*.py")}
+    assert inside.keys() == kept
+    for path, digest in inside.items():
+        assert digest == _sha256(here / path), path
+
+
+def test_it_works_where_nothing_can_be_written(images: Images) -> None:
+    """The command, and a stage's worth of imports, with a root file system that is read-only."""
+    assert "validate" in run(images, IMAGE, "facewright", "run", "--help")
+    script = (
+        "import torch, onnxruntime, mlflow, dvc.api, great_expectations, kfp, cv2, openvino\n"
+        "from facewright.stages import align, evaluate, gate, train, validate\n"
+        "print(torch.ones(2).sum().item())"
+    )
+    assert run(images, IMAGE, "python3", "-c", script).splitlines()[-1] == "2.0"
+
+
+def test_a_change_of_code_makes_only_the_last_layer_anew(images: Images, tmp_path: Path) -> None:
+    copy = tmp_path / "project"
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, files):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    subprocess.run(["git", "init", "-q"], cwd=copy, check=True)
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "copy"], cwd=copy, check=True)
+    before = {name: inspected(images, name)["RootFS"]["Layers"] for name in OURS}
+    with (copy / "src" / "facewright" / "errors.py").open("a") as file:
+        file.write("# changed\n")
+    try:
+        images.build(root=copy)
+        for name in OURS:
+            after = inspected(images, name)["RootFS"]["Layers"]
+            assert after[:-1] == before[name][:-1]
+            assert after[-1] != before[name][-1]
+    finally:
+        images.build()
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

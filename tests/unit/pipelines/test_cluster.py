@@ -1,0 +1,131 @@
+"""What steps get in a cluster, and that k8s/ has what they refer to."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler
+
+from components.images import CUDA_IMAGE, IMAGE, TENSORRT_IMAGE
+from facewright.errors import ParamsError
+from pipelines import cluster
+from pipelines.cluster import CLUSTER, STEPS, load
+from pipelines.graph import pipeline
+
+ROOT = Path(__file__).parents[3]
+K8S = ROOT / "k8s"
+
+
+def compiled(file: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Executors of the compiled pipeline, and what Kubernetes is told of them."""
+    package = folder / "pipeline.yaml"
+    compiler.Compiler().compile(pipeline(load(file)), str(package))
+    spec, platform = yaml.safe_load_all(package.read_text())
+    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return spec["deploymentSpec"]["executors"], kubernetes
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    return compiled(CLUSTER, tmp_path_factory.mktemp("usual"))
+
+
+def test_each_step_gets_what_the_file_says(usual: Any) -> None:
+    given = load()
+    for name in STEPS:
+        step, container = given.steps[name], usual[0][f"exec-{name}"]["container"]
+        resources = container["resources"]
+        engines = name in ("compile", "evaluate")  # they need TensorRT
+        assert container["image"] == (given.engine_image if engines else given.image)
+        assert resources["resourceCpuRequest"] == resources["resourceCpuLimit"]
+        assert resources["resourceCpuLimit"] == f"{round(step.cpu * 1000)}m"
+        assert resources["resourceMemoryRequest"] == step.memory == resources["resourceMemoryLimit"]
+        assert "accelerator" not in resources
+
+
+def test_the_usual_images_are_the_projects() -> None:
+    assert load().image == IMAGE
+    assert load().gpu_image == CUDA_IMAGE
+    assert load().engine_image == TENSORRT_IMAGE
+
+
+def test_a_step_with_a_gpu_gets_the_image_and_the_node_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    text = CLUSTER.read_text()
+    file.write_text(
+        text.replace(
+            "train: {cpu: 2, memory: 8Gi, gpus: 0", "train: {cpu: 8, memory: 64Gi, gpus: 1"
+        )
+    )
+    executors, kubernetes = compiled(file, tmp_path)
+    train = executors["exec-train"]["container"]
+    assert train["image"] == load(file).gpu_image
+    assert train["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert train["resources"]["accelerator"]["resourceCount"] == "1"
+    (toleration,) = kubernetes["exec-train"]["tolerations"]
+    assert (toleration["key"], toleration["operator"]) == ("nvidia.com/gpu", "Exists")
+    assert "accelerator" not in executors["exec-distill"]["container"]["resources"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("  fetch:", "  fetsch:", "steps.fetch: missing"),
+        ("  tell:", "  told: {}\n  tell:", "steps.told: unknown: known are pin, fetch"),
+        ("cpu: 0.5", "cpus: 0.5", "steps.pin.cpus: unknown key: did you mean 'cpu'?"),
+        ("cpu: 0.5", "cpu: 500m", "steps.pin.cpu: input should be a valid number"),
+        ("memory: 1Gi", "memory: 1G", "steps.pin.memory: string should match pattern"),
+        ("gpus: 0", "gpus: 2", "steps.pin.gpus: input should be less than or equal to 1"),
+        ("hours: 0.5", "hours: 0", "steps.pin.hours: input should be greater than 0"),
+        ("gpu_image:", "gpu-image:", "gpu-image: unknown key: did you mean 'gpu_image'?"),
+        ("image: facewright:0.1.0", "image: fw:1;rm", "image: value error, an image needs a tag"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, told: str) -> None:
+    file = tmp_path / "cluster.yaml"
+    assert old in CLUSTER.read_text()
+    file.write_text(CLUSTER.read_text().replace(old, new, 1))
+    with pytest.raises(ParamsError, match=re.escape(told)) as error:
+        load(file)
+    assert str(error.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    "image", ["r.example:5000/a/facewright:1", "facewright@sha256:" + "0" * 64]
+)
+def test_images_of_any_registry(tmp_path: Path, image: str) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER.read_text().replace("image: facewright:0.1.0", f"image: {image}"))
+    assert load(file).image == image
+
+
+def test_the_cluster_has_what_steps_refer_to(usual: Any) -> None:
+    made = yaml.safe_load((K8S / "base" / "settings.yaml").read_text())
+    assert made["metadata"]["name"] == cluster.SETTINGS
+    settings = made["data"]
+    secrets = {
+        one["spec"]["target"]["name"]: {item["secretKey"] for item in one["spec"]["data"]}
+        for one in yaml.safe_load_all((K8S / "overlays" / "prod" / "secrets.yaml").read_text())
+    }
+    table = (K8S / "README.md").read_text()
+    for config in usual[1].values():
+        for source in config.get("configMapAsEnv", ()):
+            assert source["configMapName"] == cluster.SETTINGS
+            assert {pair["configMapKey"] for pair in source["keyToEnv"]} <= set(settings)
+        for source in config.get("secretAsEnv", ()):
+            keys = {pair["secretKey"] for pair in source["keyToEnv"]}
+            assert keys <= secrets[source["secretName"]]
+        for source in config.get("secretAsVolume", ()):
+            assert secrets[source["secretName"]] == {"ledger.key"}
+            assert settings["FACEWRIGHT_LEDGER_KEY"] == f"{source['mountPath']}/ledger.key"
+        for source in config.get("configMapAsVolume", ()):
+            assert f"| ConfigMap | `{source['configMapName']}` |" in table
+            assert settings["FACEWRIGHT_LEDGER_KEYS"] == source["mountPath"]
+
+
+def test_only_who_signs_can_read_the_key(usual: Any) -> None:
+    reads = {name for name, config in usual[1].items() if "secretAsVolume" in config}
+    assert reads == {"exec-register", "exec-promote"}
+    assert {name for name, config in usual[1].items() if "secretAsEnv" in config} == {"exec-fetch"}
