@@ -2,15 +2,11 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.shell import shell
-
-ROOT = Path(__file__).parent.parent
-KEYS = "mlflow/ledger-keys/"  # the copy has a ledger, and so a first key, of its own
+from tests.shell import ROOT, copy_project, shell
 
 
 @pytest.fixture(scope="session")
@@ -36,18 +32,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (ROOT / "data" / "verify").is_dir():
         pytest.skip("no sample set in data/: run `make data` first")
     folder = tmp_path_factory.mktemp("project") / "facewright"
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, check=True, text=True,
-    ).stdout.split("\0")  # fmt: skip
-    for name in filter(None, files):
-        if name != "dvc.lock" and not name.startswith(KEYS) and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    copy_project(folder)
     shutil.copytree(ROOT / "data", folder / "data")
-    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
-    for command in ((*git, "init", "-q"), (*git, "add", "-A"), (*git, "commit", "-qm", "copy")):
-        assert shell(folder, *command).returncode == 0
     assert shell(folder, "dvc", "add", "--quiet", "data").returncode == 0
     done = shell(folder, "dvc", "repro")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -4,47 +4,20 @@
 """
 
 import os
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.containers.base import pip_settings, provide_base
-from tests.containers.daemon import BUILD_SECONDS, Docker, client, missing
+from tests.containers.base import provide_base
+from tests.containers.daemon import Docker, missing
+from tests.containers.images import Images
+from tests.containers.published import Published, let_containers_read, published
 from tests.servers.conftest import stack
+from tests.servers.stack import Stack
 
 __all__ = ["stack"]  # a fixture
-
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Images:
-    """What `make images` made."""
-
-    docker: Docker
-    stand_in: bool  # whether their base is one
-    seconds: float  # that the first build took
-
-    def build(self, *, root: Path = ROOT) -> float:
-        """`make images`, of a copy of the project if one is named; the seconds that it took."""
-        begin = time.monotonic()
-        with pip_settings() as settings:
-            done = subprocess.run(
-                [
-                    "make", "images", f"DOCKER={client()}",
-                    f"BUILD_ARGS=--network host --secret id=pip,src={settings}",
-                    *(["TORCH_CPU="] if self.stand_in else []),
-                ],
-                cwd=root, env={**os.environ, **self.docker.environment},
-                capture_output=True, text=True, timeout=BUILD_SECONDS, check=False,
-            )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-        return time.monotonic() - begin
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +39,21 @@ def docker() -> Iterator[Docker]:
 
 @pytest.fixture(scope="session")
 def images(docker: Docker) -> Images:
-    stand_in = provide_base(docker)
-    built = Images(docker, stand_in, 0.0)
-    return Images(docker, stand_in, built.build())
+    made = Images(docker, stand_in=provide_base(docker))
+    made.build()
+    return made
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    project: Path,
+    images: Images,
+    stack: Stack,
+    ledger_key: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Published]:
+    """The project where a cluster would find it, and all that its runs need."""
+    let_containers_read(ledger_key)
+    folder = tmp_path_factory.mktemp("published")
+    with published(project, images.docker, stack, folder) as served:
+        yield served

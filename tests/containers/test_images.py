@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from components.images import CUDA_IMAGE, IMAGE, TENSORRT_IMAGE
-from tests.containers.conftest import ROOT, Images
+from tests.containers.images import Images
+from tests.shell import ROOT, copy_project
 
 pytestmark = pytest.mark.containers
 MLFLOW_IMAGE = "facewright-mlflow:3.17.2"
@@ -102,18 +102,7 @@ def test_it_works_where_nothing_can_be_written(images: Images) -> None:
 
 
 def test_a_change_of_code_makes_only_the_last_layer_anew(images: Images, tmp_path: Path) -> None:
-    copy = tmp_path / "project"
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, check=True, text=True,
-    ).stdout.split("\0")  # fmt: skip
-    for name in filter(None, files):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
-    subprocess.run(["git", "init", "-q"], cwd=copy, check=True)
-    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "copy"], cwd=copy, check=True)
+    copy = copy_project(tmp_path / "project")
     before = {name: inspected(images, name)["RootFS"]["Layers"] for name in OURS}
     with (copy / "src" / "facewright" / "errors.py").open("a") as file:
         file.write("# changed\n")
