@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def engines(folder: Path, options: argparse.Namespace, result: dict[str, Any]) -
             if engine == "local" and "local" not in options.parts:
                 continue
             project = fresh(folder / f"{engine}-{turn}")
-            took.append(timed(lambda: shell(project, *command)))  # noqa: B023
+            took.append(timed(partial(shell, project, *command)))
             say(f"{engine}: {took[-1]:.1f} s")
     project = folder / "dvc-0"
     if "noop" in options.parts:
@@ -127,12 +128,10 @@ def containers(
     result["largest_mb"] = {Path(path).name: int(size) for size, path in rows}
     if "docker" not in parts:
         return
-    starts = [
-        timed(lambda: docker.run("run", "--rm", "--network", "none", IMAGE, "python3", "-c", code))
-        for code in ("pass",) * STARTS + ("import facewright.stages.evaluate",) * STARTS
-    ]
-    result["container_start_s"] = round(statistics.median(starts[:STARTS]), 2)
-    result["container_import_s"] = round(statistics.median(starts[STARTS:]), 2)
+    alone = ("run", "--rm", "--network", "none", IMAGE, "python3", "-c")
+    for key, code in (("start", "pass"), ("import", "import facewright.stages.evaluate")):
+        run = partial(docker.run, *alone, code)
+        result[f"container_{key}_s"] = round(statistics.median(map(timed, [run] * STARTS)), 2)
     servers = Stack(folder / "servers")
     stack.callback(servers.remove)
     servers.start()

@@ -49,8 +49,10 @@ def provide_base(docker: Docker) -> bool:
 
 
 def make_stand_in(docker: Docker) -> None:
-    """Raises:
-    ServerError: debootstrap is missing, or failed.
+    """Make the base image of this machine's packages.
+
+    Raises:
+        ServerError: debootstrap is missing, or failed.
     """
     program = shutil.which("debootstrap", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
