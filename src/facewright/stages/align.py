@@ -5,86 +5,88 @@ their status, so that evaluation can count them. Columns that a source brought (
 stay too, so that results can be read by them.
 """
 
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from facewright.datasets.card import joined_card
-from facewright.datasets.form import PAIRS, RESERVED, TEMPLATES, DatasetWriter, find_datasets
-from facewright.detection import load_detector
+from facewright.datasets.form import PAIRS, TEMPLATES, find_datasets
 from facewright.errors import DatasetError
 from facewright.files import whole_directory, write_json
 from facewright.params import Align
-from facewright.progress import progress, say
-from facewright.stages.photo import PLACE, Row, align_photos, start_worker
-from facewright.workers import map_in_order, usable_cores, worker_pool
+from facewright.progress import say
+from facewright.stages.cropping import croppers, crops_of, write_crops
 
-PHOTOS = 16  # per task of a worker
-AHEAD = 8  # tasks per core that wait or run
-VERDICT = {"id", "identity", "origin", "dataset", "status", "reason"}
+HALVES = ("train", "verify")
+KINDS = {"train": "identities", "verify": "verification"}
 
 
 def run(*, data: Path, validate: Path, output: Path, params: Align) -> None:
     """Write `train/`, `verify/` (datasets of crops; the latter with pairs, templates), metrics."""
     metrics: dict[str, float] = {}
-    options = params.model_dump() | {"model": Path(params.model) if params.model else None}
-    options["name"] = options.pop("detector")
-    believe = options.pop("landmarks") == "source"
-    load_detector(**options)  # refuse a wrong name or file here, not in a worker
-    with (
-        whole_directory(output) as folder,
-        worker_pool("align", start=start_worker, arguments=(options, believe)) as pool,
-    ):
-        for half, kind in (("train", "identities"), ("verify", "verification")):
-            table = pd.read_parquet(validate / f"{half}.parquet")
-            kept = VERDICT | PLACE | _stated_columns(data / half)
-            table = table[[name for name in table.columns if name in kept]]
-            (folder / half).mkdir()
-            with DatasetWriter(folder / half) as writer:
-                tasks = _tasks(data, table)
-                parts = map_in_order(pool, align_photos, tasks, ahead=AHEAD * usable_cores())
-                crops = chain.from_iterable(parts)
-                for row, crop in progress(crops, total=len(table), label=f"align {half}"):
-                    id, identity = row.pop("id"), row.pop("identity")
-                    writer.add(id=id, identity=identity, data=crop, suffix=".png", columns=row)
-                cards = [dataset.card for dataset in find_datasets(data / half)]
-                tables = _tables(validate) if half == "verify" else {}
-                writer.finish(joined_card(cards, kind=kind), **tables)
-            table = pd.read_parquet(folder / half / "manifest.parquet")
-            counts = table["status"].value_counts()
-            for status in ("ok", "no_face", "rejected"):
-                metrics[f"{half}.{status}"] = int(counts.get(status, 0))
-            if not metrics[f"{half}.ok"]:
-                raise DatasetError(
-                    f"no face was found in any accepted photo of {data / half}: look at the "
-                    "photos, or lower align.min_face or align.threshold"
-                )
-            metrics[f"{half}.quality"] = float(table.loc[table.status == "ok", "quality"].mean())
-            found, missed = metrics[f"{half}.ok"], metrics[f"{half}.no_face"]
-            stated = int((table["score"].isna() & (table["status"] == "ok")).sum())
-            metrics[f"{half}.stated"] = stated
-            say(f"align {half}: {found} faces found, {missed} not; {stated} by stated landmarks")
+    with whole_directory(output) as folder, croppers(params) as pool:
+        for half in HALVES:
+            table = validate / f"{half}.parquet"
+            rows = range(count_rows(table))
+            write_crops(
+                folder / half,
+                crops_of(pool, data=data, half=half, table=table, rows=rows),
+                total=len(rows),
+                card=card_of(data, half),
+                tables=tables_of(validate, half),
+            )
+            metrics |= measure(folder / half, photos=data / half)
         write_json(folder / "metrics.json", metrics)
 
 
-def _tables(validate: Path) -> dict[str, pd.DataFrame]:
-    """The pairs, and the templates where the set has them."""
-    tables = {"pairs": pd.read_parquet(validate / PAIRS)}
-    if (validate / TEMPLATES).exists():
-        tables["templates"] = pd.read_parquet(validate / TEMPLATES)
-    return tables
+def count_rows(table: Path) -> int:
+    """The rows of a Parquet file."""
+    return int(pq.read_metadata(table).num_rows)
 
 
-def _stated_columns(folder: Path) -> set[str]:
-    """The columns that sources of the datasets below `folder` brought, not what was measured."""
+def card_of(data: Path, half: str) -> dict[str, str]:
+    """The card of the crops of one half."""
+    return joined_card([one.card for one in find_datasets(data / half)], kind=KINDS[half])
+
+
+def tables_of(validate: Path, half: str) -> dict[str, pd.DataFrame]:
+    """The pairs, and the templates where the set has them; nothing for training."""
+    files = {"pairs": PAIRS, "templates": TEMPLATES} if half == "verify" else {}
     return {
-        name for dataset in find_datasets(folder) for name in dataset.manifest.columns
-    } - RESERVED
+        name: pd.read_parquet(validate / file)
+        for name, file in files.items()
+        if name == "pairs" or (validate / file).exists()
+    }
 
 
-def _tasks(data: Path, table: pd.DataFrame) -> Iterator[tuple[Path, list[Row]]]:
-    for start in range(0, len(table), PHOTOS):
-        part = table.iloc[start : start + PHOTOS].to_dict("records")
-        yield data, [{str(name): value for name, value in row.items()} for row in part]
+def measure(crops: Path, *, photos: Path) -> dict[str, float]:
+    """The metrics of one half, by its name: photos by status, mean quality, landmarks stated.
+
+    Args:
+        photos: where they are, for the error.
+
+    Raises:
+        DatasetError: no photo has a face.
+    """
+    half = crops.name
+    columns = ["status", "quality", "score"]
+    table = pd.read_parquet(crops / "manifest.parquet", columns=columns)
+    counts = table["status"].value_counts()
+    found, missed, rejected = (
+        int(counts.get(status, 0)) for status in ("ok", "no_face", "rejected")
+    )
+    if not found:
+        raise DatasetError(
+            f"no face was found in any accepted photo of {photos}: look at the "
+            "photos, or lower align.min_face or align.threshold"
+        )
+    stated = int((table["score"].isna() & (table["status"] == "ok")).sum())
+    say(f"align {half}: {found} faces found, {missed} not; {stated} by stated landmarks")
+    return {
+        f"{half}.ok": found,
+        f"{half}.no_face": missed,
+        f"{half}.rejected": rejected,
+        f"{half}.quality": float(table.loc[table["status"] == "ok", "quality"].mean()),
+        f"{half}.stated": stated,
+    }
