@@ -40,6 +40,7 @@ class Step(Section):
     gpus: Annotated[int, Field(ge=0, le=1)]  # a step is one process, which uses one GPU
     retries: Annotated[int, Field(ge=0, le=10)]
     hours: Positive | None
+    parts: Annotated[int, Field(ge=1, le=100)] = 1  # side by side, each with all of the above
 
 
 class _File(Section):
@@ -57,6 +58,15 @@ class Cluster:
     gpu_image: str
     engine_image: str
     steps: dict[str, Step]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The pipeline's tasks by the names that Kubeflow shows; some run several times."""
+        names = list(STEPS)
+        if self.steps["align"].parts > 1:
+            place = names.index("align")
+            names[place : place + 1] = ["align-part", "align-join"]
+        return tuple(names)
 
     def image_of(self, name: str) -> str:
         """The image of a step."""
@@ -77,6 +87,8 @@ def load(file: Path = CLUSTER) -> Cluster:
         what = "missing: add it" if wrong[0] in STEPS else f"unknown: known are {', '.join(STEPS)}"
         raise ParamsError(f"{file}: steps.{wrong[0]}: {what}")
     steps = {name: check(Step, given.steps[name], where=f"{file}: steps.{name}") for name in STEPS}
+    if dealt := [name for name, step in steps.items() if step.parts > 1 and name != "align"]:
+        raise ParamsError(f"{file}: steps.{dealt[0]}.parts: only align has parts: remove it")
     return Cluster(given.image, given.gpu_image, given.engine_image, steps)
 
 
@@ -87,7 +99,7 @@ def place(
 
     With `asks_mlflow` its output is never reused: it depends on what no cache key knows.
     """
-    name = task.name
+    name = task.name.partition("-")[0]  # align-part and align-join get what align gets
     step = cluster.steps[name]
     cpu = f"{round(step.cpu * 1000)}m"
     task.set_container_image(cluster.image_of(name))

@@ -4,7 +4,6 @@ from typing import Any
 
 from kfp import dsl
 
-from components.align import align
 from components.compile import compile
 from components.distill import distill
 from components.evaluate import evaluate
@@ -18,6 +17,7 @@ from components.tell import tell
 from components.train import train
 from components.validate import validate
 from pipelines.cluster import Cluster, place
+from pipelines.crops import crops_of
 
 
 def pipeline(cluster: Cluster) -> Any:
@@ -63,8 +63,7 @@ def pipeline(cluster: Cluster) -> Any:
             validated = validate(params=validate_params, data=data)
             verdicts = place(validated, cluster).outputs["output"]
 
-            aligned = align(params=align_params, data=data, validate=verdicts)
-            crops = place(aligned, cluster).outputs["output"]
+            crops = crops_of(cluster, params=align_params, data=data, verdicts=verdicts)
 
             trained = train(params=train_params, tracking_uri=tracking_uri, align=crops)
             teacher = place(trained, cluster).outputs["output"]

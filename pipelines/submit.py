@@ -24,7 +24,7 @@ from pipelines.arguments import (
     data_at,
     remote_address,
 )
-from pipelines.cluster import CLUSTER, STEPS, load
+from pipelines.cluster import CLUSTER, load
 from pipelines.graph import pipeline
 from pipelines.server import Server
 from pipelines.watch import duration, follow
@@ -119,12 +119,12 @@ def _submit(options: argparse.Namespace) -> int:
     if options.wait is None:
         say(f"run {run_id} started; --wait follows it")
         return 0
-    return _watch(server, run_id, link, options.wait)
+    return _watch(server, run_id, link, cluster.tasks, options.wait)
 
 
-def _watch(server: Server, run_id: str, link: str, minutes: float) -> int:
+def _watch(server: Server, run_id: str, link: str, tasks: Sequence[str], minutes: float) -> int:
     try:
-        outcome = follow(server, run_id, STEPS, minutes=minutes)
+        outcome = follow(server, run_id, tasks, minutes=minutes)
     except KeyboardInterrupt:
         say(f"the run goes on: {link}")
         return 130

@@ -60,7 +60,10 @@ def follow(server: Server, run_id: str, steps: Sequence[str], *, minutes: float 
 
 
 def _states(run: api.V2beta1Run, steps: Sequence[str]) -> dict[str, tuple[str, float | None]]:
-    """State and seconds of each step that has begun, in the order of `steps`."""
+    """State and seconds of each step that has begun, in the order of `steps`.
+
+    A step that runs in parts is done when all of them are.
+    """
     found: dict[str, tuple[str, float | None]] = {}
     details = run.run_details.task_details if run.run_details else None
     for task in details or []:
@@ -68,8 +71,16 @@ def _states(run: api.V2beta1Run, steps: Sequence[str]) -> dict[str, tuple[str, f
             lasted = None
             if task.state in ENDED and task.start_time and task.end_time:
                 lasted = (task.end_time - task.start_time).total_seconds()
-            found[task.display_name] = (task.state, lasted)
+            part = (task.state, lasted)
+            found[task.display_name] = max(found.get(task.display_name, part), part, key=_weight)
     return {step: found[step] for step in steps if step in found}
+
+
+def _weight(part: tuple[str, float | None]) -> tuple[int, float]:
+    """The heaviest part says how a step stands: one under way, else one that failed, else the
+    longest."""
+    state, seconds = part
+    return 2 * (state not in ENDED) + (state == "FAILED"), seconds or 0.0
 
 
 def _tell(step: str, state: str, seconds: float | None, ended: int, total: int) -> None:

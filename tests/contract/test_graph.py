@@ -2,6 +2,8 @@
 
 import ast
 import inspect
+import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +13,7 @@ import yaml
 from kfp import compiler
 
 from facewright import cli, params
-from pipelines.cluster import STEPS, load
+from pipelines.cluster import STEPS, Cluster, load
 from pipelines.graph import pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -23,17 +25,51 @@ NOT_EDGES = {"output", "params", "lineage"}
 BESIDE = {"pin", "fetch", "tell"}
 
 
-@pytest.fixture(scope="module")
-def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def tasks_of(cluster: Cluster, file: Path) -> dict[str, dict[str, Any]]:
     """The compiled pipeline's tasks by component name, whatever group they are in."""
-    file = tmp_path_factory.mktemp("kubeflow") / "pipeline.yaml"
-    compiler.Compiler().compile(pipeline(load()), str(file))
+    compiler.Compiler().compile(pipeline(cluster), str(file))
     spec = next(yaml.safe_load_all(file.read_text()))
     tasks = dict(spec["root"]["dag"]["tasks"])
     for component in spec["components"].values():
         tasks |= component.get("dag", {}).get("tasks", {})
     groups = ("condition-", "exit-handler-")
     return {name: task for name, task in tasks.items() if not name.startswith(groups)}
+
+
+def in_parts(number: int) -> Cluster:
+    """The usual cluster, in which `number` parts share align."""
+    usual = load()
+    align = usual.steps["align"].model_copy(update={"parts": number})
+    return replace(usual, steps=usual.steps | {"align": align})
+
+
+def one_align(tasks: dict[str, Any]) -> dict[str, Any]:
+    """The same tasks with the parts of align and their join taken for one, as a stage is.
+
+    It has the inputs of the parts, but for which one each is, and those of the join, but for what
+    parts give it; who read from the join reads from it.
+    """
+    told = json.dumps(tasks).replace('"align-join"', '"align"')
+    tasks = json.loads(told)
+    loops = [name for name in tasks if name.startswith("for-loop-")]
+    part, join, *_ = (tasks.pop(name) for name in ("align-part", "align", *loops))
+    del part["inputs"]["parameters"]["part"], part["inputs"]["parameters"]["parts"]
+    del join["inputs"]["artifacts"]["parts"]
+    inputs = {
+        kind: {**join["inputs"].get(kind, {}), **part["inputs"][kind]}
+        for kind in ("parameters", "artifacts")
+    }
+    return tasks | {"align": join | {"inputs": inputs}}
+
+
+@pytest.fixture(scope="module", params=[1, 4], ids=["align whole", "align in 4 parts"])
+def kubeflow(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """The compiled pipeline's tasks by the name of their stage."""
+    file = tmp_path_factory.mktemp("kubeflow") / "pipeline.yaml"
+    tasks = tasks_of(in_parts(request.param), file)
+    return tasks if request.param == 1 else one_align(tasks)
 
 
 def outputs_of(stage: str) -> dict[str, Any]:
@@ -86,6 +122,21 @@ def test_kubeflow_wires_each_input_to_the_stage_it_is_named_after(
         else:  # handed into a condition: pipelinechannel--PRODUCER-OUTPUT
             producer = source["componentInputArtifact"].split("--")[1].rsplit("-", 1)[0]
         assert producer == ("fetch" if name == "data" else name)
+
+
+def test_every_part_of_align_is_cut_once_and_joined(tmp_path: Path) -> None:
+    tasks = tasks_of(in_parts(4), tmp_path / "pipeline.yaml")
+    (loop,) = (name for name in tasks if name.startswith("for-loop-"))
+    iterator, part = tasks[loop]["parameterIterator"], tasks["align-part"]["inputs"]
+    assert json.loads(iterator["items"]["raw"]) == [0, 1, 2, 3]
+    assert part["parameters"]["part"] == {"componentInputParameter": iterator["itemInput"]}
+    assert part["parameters"]["parts"] == {"runtimeValue": {"constant": 4}}
+    joined = tasks["align-join"]["inputs"]["artifacts"]["parts"]["taskOutputArtifact"]
+    assert joined["producerTask"] == loop
+    assert joined["outputArtifactKey"] == "pipelinechannel--align-part-output"
+    verdicts = tasks["align-join"]["inputs"]["artifacts"]["validate"]["taskOutputArtifact"]
+    assert verdicts["producerTask"] == "validate"
+    assert set(tasks) - {loop} == set(in_parts(4).tasks)
 
 
 @pytest.mark.parametrize("stage", cli.STAGES)

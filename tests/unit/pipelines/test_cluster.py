@@ -69,6 +69,19 @@ def test_a_step_with_a_gpu_gets_the_image_and_the_node_for_it(tmp_path: Path) ->
     assert "accelerator" not in executors["exec-distill"]["container"]["resources"]
 
 
+def test_each_part_of_align_and_their_join_get_what_align_gets(usual: Any, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER.read_text().replace("parts: 1", "parts: 3"))
+    executors, kubernetes = compiled(file, tmp_path)
+    for name in ("exec-align-part", "exec-align-join"):
+        resources = executors[name]["container"]["resources"]
+        assert resources == usual[0]["exec-align"]["container"]["resources"]
+        assert executors[name]["container"]["image"] == load().image
+        assert kubernetes[name] == usual[1]["exec-align"]
+    assert load(file).tasks == (*STEPS[:3], "align-part", "align-join", *STEPS[4:])
+    assert load().tasks == STEPS
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -79,6 +92,8 @@ def test_a_step_with_a_gpu_gets_the_image_and_the_node_for_it(tmp_path: Path) ->
         ("memory: 1Gi", "memory: 1G", "steps.pin.memory: string should match pattern"),
         ("gpus: 0", "gpus: 2", "steps.pin.gpus: input should be less than or equal to 1"),
         ("hours: 0.5", "hours: 0", "steps.pin.hours: input should be greater than 0"),
+        ("parts: 1", "parts: 0", "steps.align.parts: input should be greater than or equal to 1"),
+        ("hours: 0.5", "hours: 0.5, parts: 2", "steps.pin.parts: only align has parts: remove it"),
         ("gpu_image:", "gpu-image:", "gpu-image: unknown key: did you mean 'gpu_image'?"),
         ("image: facewright:0.1.0", "image: fw:1;rm", "image: value error, an image needs a tag"),
     ],

@@ -108,6 +108,29 @@ def test_it_is_followed_step_by_step_to_success(
     assert lines[-1] == "[13/13] tell      done in 60 s"
 
 
+def test_parts_of_align_are_followed_as_one_step(
+    run: Submit, kubeflow: Kubeflow, capsys: pytest.CaptureFixture[str], checkout: Path
+) -> None:
+    file = checkout / "cluster.yaml"
+    file.write_text(CLUSTER.read_text().replace("parts: 1", "parts: 2"))
+    slow, fast = task("align-part", "SUCCEEDED", 9), task("align-part", "SUCCEEDED", 7)
+    join = task("align-join", "SUCCEEDED", 5)
+    kubeflow.progress = [
+        ("RUNNING", [fast, task("align-part", "RUNNING"), fast]),
+        ("RUNNING", [fast, slow, fast]),
+        ("FAILED", [fast, task("align-part", "FAILED", 3), slow, join]),
+    ]
+    assert run("--wait", "--cluster", str(file)) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" ", 1)[1] for line in said if "[" in line] == [
+        "[ 0/14] align-part running",
+        "[ 1/14] align-part done in 9 s",
+        "[ 1/14] align-part FAILED in 3 s",
+        "[ 2/14] align-join done in 5 s",
+    ]
+    assert "at align-part" in said[-1]
+
+
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
 def test_a_run_that_does_not_succeed_is_exit_code_1(
     run: Submit, kubeflow: Kubeflow, capsys: pytest.CaptureFixture[str], state: str
