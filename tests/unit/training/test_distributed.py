@@ -20,7 +20,7 @@ import torch
 from facewright.errors import TrainingError
 from facewright.training import learner
 from facewright.training.checkpoint import last_checkpoint
-from facewright.training.distributed import Processes
+from facewright.training.distributed import Processes, process_group
 
 from .faces import Killed, RecordedCrops, ToyCrops, train_without_batchnorm, without_batchnorm
 from .processes import belongs, run_together
@@ -173,6 +173,13 @@ def test_who_loses_another_process_says_so_and_the_checkpoint_before_is_there(
 ) -> None:
     run_together(be_left, str(tmp_path), processes=2, groups=1, killed=1)
     assert (tmp_path / "told").exists()
+
+
+def test_the_search_for_convolutions_is_off_again_after_training() -> None:
+    assert not torch.backends.cudnn.benchmark
+    with process_group():
+        assert torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_the_gpu_of_a_process_is_named_where_there_is_one() -> None:
