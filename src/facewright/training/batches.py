@@ -209,7 +209,7 @@ def _balanced(
     """An epoch's steps in which every identity comes as often as any other, give or take once.
 
     Each takes its crops in an order of its own, and starts over when they are used up. No identity
-    comes twice in a step unless a step has room for more than there are.
+    comes twice in a step; `make_plan` has seen that there are enough.
     """
     order = random.permutation(plan.count)
     order = order[np.argsort(plan.labels[order], kind="stable")]  # by identity, shuffled inside

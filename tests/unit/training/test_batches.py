@@ -104,15 +104,15 @@ def test_identities_come_equally_often_however_many_crops_they_have(per_identity
     assert again == [step.crops.tolist() for step in steps(plan)][20:]
 
 
-@pytest.mark.parametrize(("people", "places"), [(5, 3), (7, 4), (4, 4), (9, 2), (3, 5)])
-def test_nobody_comes_twice_in_a_step_that_has_room_for_all(people: int, places: int) -> None:
+@pytest.mark.parametrize(("people", "places"), [(5, 3), (7, 4), (4, 4), (9, 2)])
+def test_nobody_comes_twice_in_a_step(people: int, places: int) -> None:
     """Rounds of all people end in mid-step, with those whom the step has already behind."""
     plan = Plan(numbered_people(people, 20), 2 * places, 4, 3, crops_per_identity=2)
     seen: Counter[int] = Counter()
     for step in steps(plan):
         whom = plan.labels[step.crops][::2].tolist()
         seen.update(whom)
-        assert len(set(whom)) == min(people, places)
+        assert len(set(whom)) == places
     assert max(seen.values()) - min(seen.values()) <= plan.epochs
 
 
