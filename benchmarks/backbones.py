@@ -118,9 +118,10 @@ def measured(names: Sequence[str], repeats: int, *, with_training: bool) -> dict
 
 
 def table(result: dict[str, dict]) -> str:
-    """The counted columns as in docs/guides/networks.md, and a column per timed kind."""
+    """The table of docs/guides/networks.md, and columns for what was timed beside it."""
     kinds = [key for key in next(iter(result.values())) if "images_per_s" in key]
-    head = ["network", "parameters, M", "multiply-adds, G", "file, MB", *kinds]
+    told = [key.replace("_", " ").replace("images per s ", "images/s, ") for key in kinds]
+    head = ["network", "parameters, M", "multiply-adds, G", "file, MB", *told]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name, row in result.items():
         cells = [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from benchmarks import (
     training_speed,
     training_worker,
 )
+
+ROOT = Path(__file__).parents[3]
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -120,6 +123,14 @@ def test_ablations_fill_a_table_and_what_is_done_is_kept(
     assert said.count("kept from an earlier run") == 0
     assert training_ablations.ablations(True, [1], 1, only, None) == first
     assert capsys.readouterr().err.count("kept from an earlier run") == 3
+
+
+def test_the_guide_lists_what_was_not_run() -> None:
+    guide = (ROOT / "docs" / "guides" / "training.md").read_text(encoding="utf-8")
+    told = guide.partition("and not run so far: ")[2].partition(". Ten minutes")[0]
+    result = json.loads((ROOT / "docs" / "results" / "2026-11-training-ablations.json").read_text())
+    run = set(result["result"]["ablations"])
+    assert set(re.findall("`([^`]+)`", told)) == set(training_ablations.VARIATIONS) - run
 
 
 # --- View 2 in full ------------------------------------------------------------------------------
