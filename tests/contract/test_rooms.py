@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "facewright"
 FLOORS = (
     {"errors", "files", "progress", "workers"},
-    {"models", "datasets", "detection", "alignment"},
+    {"models", "datasets", "detection", "alignment", "cluster"},
     {"training", "engines"},
     {"compression", "evaluation"},
     {"registry"},
@@ -36,6 +36,7 @@ OWNERS = {
     "tensorrt_rtx_bindings": {"engines"},
     "openvino": {"engines"},
     "kfp": {"components", "pipelines"},
+    "kubernetes": {"cluster"},
 }
 FILES = sorted(
     file
