@@ -1,6 +1,7 @@
 """The Kubernetes API as a step uses it: it may be away for a while, and refuses in one line."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
@@ -136,8 +137,9 @@ def connect() -> Api:
             config.load_incluster_config(settings)
             namespace = NAMESPACE.read_text(encoding="utf-8").strip()
         else:
-            config.load_kube_config(client_configuration=settings)
-            _, context = config.list_kube_config_contexts()
+            file = os.environ.get("KUBECONFIG")  # the client reads it when it is imported
+            config.load_kube_config(file, client_configuration=settings)
+            _, context = config.list_kube_config_contexts(file)
             namespace = context["context"].get("namespace", "default")
     except (config.ConfigException, OSError) as error:
         raise ClusterError(

@@ -101,7 +101,7 @@ def run_train_job(api: Api, job: Document, *, within: float) -> None:
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[Callable[[], object]]:
-    """SIGTERM ends what is inside, but is ignored once it came, or when told so."""
+    """SIGTERM ends what is inside; it is ignored after the first one, and after the call."""
 
     def ignore() -> object:
         return signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -111,10 +111,15 @@ def _ended_by_sigterm() -> Iterator[Callable[[], object]]:
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, end)
+    came = False
     try:
         yield ignore
+    except SystemExit:
+        came = True  # the process ends, in peace
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if not came:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _create(api: Api, job: Document) -> None:
@@ -194,7 +199,7 @@ class _Following:
                 except queue.Empty:
                     continue
             say(f"TrainJob {self.name}: complete")
-            self._wait_for_logs()
+            self._finish_logs()
         finally:
             self.stop.set()
 
@@ -263,16 +268,20 @@ class _Following:
 
     def _fail(self, condition: Document) -> None:
         """Tell of the node that failed first: the others were lost with it."""
-        what = f"TrainJob {self.name}: looking at its pods"
-        listing, labels = self.api.core.list_namespaced_pod, selector(self.name)
-        found = self.api.call(what, listing, self.api.namespace, label_selector=labels)
-        self._take("pod", "ALL", found["items"])
+        self._look_at_nodes()
         why = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
         if self.failures:
             _, why = min(
                 self.failures.values(), key=lambda each: (-each[0].start, each[0].finished or "~")
             )
         raise ClusterError(f"TrainJob {self.name}: {why}")
+
+    def _look_at_nodes(self) -> None:
+        """Take them as they are now: the watch of the TrainJob may be ahead of theirs."""
+        what = f"TrainJob {self.name}: looking at its pods"
+        listing, labels = self.api.core.list_namespaced_pod, selector(self.name)
+        found = self.api.call(what, listing, self.api.namespace, label_selector=labels)
+        self._take("pod", "ALL", found["items"])
 
     def _see_that_nodes_come(self) -> None:
         """Say how many run and why others wait.
@@ -324,14 +333,10 @@ class _Following:
 
         return ended
 
-    def _wait_for_logs(self) -> None:
-        """Let the log of node 0 come to its end, of which the pods' changes tell."""
+    def _finish_logs(self) -> None:
+        """Let the log of node 0 come to its end."""
+        self._look_at_nodes()
+        self._follow_first_node()
         until = time.monotonic() + LOG_ENDS
-        while any(self._running_logs()) and time.monotonic() < until:
-            try:
-                self._take(*self.news.get(timeout=TICK / 10))
-            except queue.Empty:
-                continue
-
-    def _running_logs(self) -> Iterator[threading.Thread]:
-        return (thread for thread in self.logs.values() if thread.is_alive())
+        for thread in self.logs.values():
+            thread.join(max(0.0, until - time.monotonic()))
