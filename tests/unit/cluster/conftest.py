@@ -1,7 +1,9 @@
 """A cluster that this process plays, and a client of it that does not wait long."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,6 +33,15 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in (api, nodes, train_jobs):
         monkeypatch.setattr(module, "say", lines.append)
     return lines
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds by which a TrainJob's clock is ahead."""
+    ahead = [0.0]
+    time_of = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0], sleep=time.sleep)
+    monkeypatch.setattr(train_jobs, "time", time_of)
+    return ahead
 
 
 @pytest.fixture

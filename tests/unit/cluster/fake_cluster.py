@@ -142,7 +142,7 @@ class FakeCluster:
     def remove_pods(self, names: list[str]) -> None:
         for name in names:
             self.put(PODS, self.objects[PODS, name], "DELETED")
-            self.logs.pop(name)
+            self.logs.pop(name, None)
 
     def write(self, pod: str, *lines: str) -> None:
         with self.news:
@@ -161,7 +161,7 @@ class FakeCluster:
         thing |= {"involvedObject": {"kind": "Job", "name": name}, "lastTimestamp": _time()}
         self.put(EVENTS, thing, "ADDED")
 
-    def wait_for(self, what: Callable[[], object], seconds: float = 20) -> None:
+    def wait_for(self, what: Callable[[], object], seconds: float = 120) -> None:
         until = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < until, "the step did not do it"

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -297,59 +296,58 @@ def test_each_right_of_the_account_is_needed(
 
 
 def test_nodes_that_no_quota_lets_in_are_waited_for_and_told(
-    cluster: FakeCluster, here: Api, told: list[str]
+    cluster: FakeCluster, here: Api, told: list[str], clock: list[float]
 ) -> None:
     why = 'Error creating: pods "x" is forbidden: exceeded quota: facewright, limited: gpu=32'
-    cluster.operator = lambda cluster, job: cluster.event(NAME, why)
-    message = refused(here, within=2)
-    assert "0 of 2 nodes run" in message
-    assert f"quota exceeded: {why}" in message
-    assert any("nodes run; quota exceeded" in line for line in told)
+
+    def operator(cluster: FakeCluster, job: dict[str, Any]) -> None:
+        cluster.event(NAME, why)
+        cluster.wait_for(
+            lambda: f"TrainJob {NAME}: 0 of 2 nodes run; quota exceeded: {why}" in told
+        )
+        clock[0] = 1000.0
+
+    cluster.operator = operator
+    message = refused(here, within=100)
+    assert f"0 of 2 nodes run (quota exceeded: {why})" in message
+    assert "ask for fewer nodes" in message
     cluster.wait_for(lambda: cluster.job() is None)
 
 
-def test_nodes_that_find_no_machine_are_waited_for_and_told(
-    cluster: FakeCluster, here: Api
-) -> None:
-    why = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+PLACED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+NO_IMAGE = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x:1"'}
 
+
+@pytest.mark.parametrize(("status", "why"), [
+    ({"conditions": [{**PLACED, "message": "0/3 nodes are available: 3 Insufficient gpu."}]},
+     "Unschedulable: 0/3 nodes are available: 3 Insufficient gpu."),
+    ({"containerStatuses": [{"name": "node", "state": {"waiting": NO_IMAGE}}]},
+     'ImagePullBackOff: Back-off pulling image "x:1"'),
+])  # fmt: skip
+def test_nodes_that_do_not_start_are_waited_for_and_told(
+    cluster: FakeCluster, here: Api, told: list[str], clock: list[float],
+    status: dict[str, Any], why: str,
+) -> None:  # fmt: skip
     def operator(cluster: FakeCluster, job: dict[str, Any]) -> None:
         pods = cluster.add_nodes(NAME, 2)
         cluster.start_pod(pods[0])
-        placed = {"type": "PodScheduled", "status": "False"}
-        told = {"reason": "Unschedulable", "message": why}
-        cluster.set_pod(pods[1], phase="Pending", conditions=[{**placed, **told}])
+        cluster.set_pod(pods[1], phase="Pending", **status)
+        cluster.wait_for(lambda: f"TrainJob {NAME}: 1 of 2 nodes run; node 1: {why}" in told)
+        clock[0] = 1000.0
 
     cluster.operator = operator
-    message = refused(here, within=2)
-    assert "1 of 2 nodes run (node 1: Unschedulable: 0/3 nodes are available" in message
-
-
-def test_an_image_that_is_not_there_is_told(cluster: FakeCluster, here: Api) -> None:
-    def operator(cluster: FakeCluster, job: dict[str, Any]) -> None:
-        (pod,) = cluster.add_nodes(NAME, 1)
-        waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x:1"'}
-        states = [{"name": "node", "state": {"waiting": waiting}}]
-        cluster.set_pod(pod, phase="Pending", containerStatuses=states)
-
-    cluster.operator = operator
-    message = refused(here, nodes=1, within=2)
-    assert 'node 0: ImagePullBackOff: Back-off pulling image "x:1"' in message
+    assert f"1 of 2 nodes run (node 1: {why})" in refused(here, within=100)
 
 
 def test_time_counts_only_while_nodes_are_missing(
-    cluster: FakeCluster, here: Api, told: list[str], monkeypatch: pytest.MonkeyPatch
+    cluster: FakeCluster, here: Api, told: list[str], clock: list[float]
 ) -> None:
-    later = [0.0]
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later[0], sleep=time.sleep)
-    monkeypatch.setattr(train_jobs, "time", clock)
-
     def operator(cluster: FakeCluster, job: dict[str, Any]) -> None:
         pods = cluster.add_nodes(NAME, 2)
         for pod in pods:
             cluster.start_pod(pod)
         cluster.wait_for(lambda: f"TrainJob {NAME}: 2 of 2 nodes run" in told)
-        later[0] = 1000.0
+        clock[0] = 1000.0
         time.sleep(0.3)
         for pod in pods:
             cluster.end_pod(pod, 0)
@@ -437,9 +435,14 @@ def test_an_api_that_stays_away_is_told_and_what_is_left_to_do(
 def test_a_server_that_is_overloaded_is_asked_again(cluster: FakeCluster, here: Api) -> None:
     cluster.operator = goes_well
     cluster.refuse[f"create {TRAINJOBS}"] = RefusalError(503, "ServiceUnavailable", "try again")
-    threading.Timer(0.5, cluster.refuse.clear).start()
+
+    def recover() -> None:
+        cluster.wait_for(lambda: len(cluster.asked("create", TRAINJOBS)) > 2)
+        cluster.refuse.clear()
+
+    threading.Thread(target=recover).start()
     run(here)
-    assert len(cluster.asked("create", TRAINJOBS)) > 2
+    assert len(cluster.asked("create", TRAINJOBS)) > 3
 
 
 def test_an_answer_that_is_lost_makes_no_second_one(

@@ -1,7 +1,6 @@
 """A whole training as a TrainJob: the nodes are real processes of torchrun, the cluster is not."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -63,6 +63,13 @@ def work(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
+def kill(process: subprocess.Popen[str]) -> None:
+    """All of a node at once; torchrun's processes do not end with it."""
+    node = psutil.Process(process.pid)
+    for each in [*node.children(recursive=True), node]:
+        each.kill()
+
+
 class Nodes:
     """An operator whose one node runs what the TrainJob says, with two processes."""
 
@@ -84,7 +91,6 @@ class Nodes:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
         )
         try:
             cluster.start_pod(pod)
@@ -93,11 +99,11 @@ class Nodes:
                 while len(list(folder.glob(".train.checkpoints/step-*.checkpoint"))) < count:
                     assert process.poll() is None, process.communicate()[0]
                     time.sleep(0.01)
-                os.killpg(process.pid, signal.SIGKILL)
+                kill(process)
             log, _ = process.communicate(timeout=300)
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                kill(process)
         self.logs.append(log)
         cluster.write(pod, *log.splitlines())
         code = 137 if process.returncode < 0 else process.returncode
