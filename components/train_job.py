@@ -5,7 +5,7 @@ from kfp import dsl
 from components.images import IMAGE
 
 
-@dsl.component(base_image=IMAGE)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train_job(
     params: str,
     tracking_uri: str,
