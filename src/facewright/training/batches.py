@@ -234,7 +234,7 @@ def _balanced(
 
 def crops_digest(crops: CropSource) -> str:
     """sha256 of the crops' names and labels, in order: what a plan's numbers stand for."""
-    digest = hashlib.sha256(np.ascontiguousarray(crops.labels, dtype="<i8"))
+    digest = hashlib.sha256(np.asarray(crops.labels, dtype="<i8").tobytes())
     for one in crops.ids:
         digest.update(f"{one}\n".encode())
     return digest.hexdigest()
