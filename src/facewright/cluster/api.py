@@ -69,7 +69,7 @@ class Api:
                 if error.status in expected:
                     return None
                 if error.status not in AGAIN:
-                    raise _refusal(what, error) from error
+                    raise refusal(what, error) from error
                 why = _message(error)
             except HTTPError as error:  # no connection, or one that broke
                 why = str(error)
@@ -118,7 +118,7 @@ class Api:
                         yield event["type"], event["raw_object"]
             except ApiException as error:
                 if error.status not in AGAIN and error.status != GONE:
-                    raise _refusal(what, error) from error
+                    raise refusal(what, error) from error
             except (HTTPError, ValueError):  # the connection broke, perhaps within a line
                 pass
             stop.wait(PAUSES[0])
@@ -160,7 +160,8 @@ def _message(error: ApiException) -> str:
         return f"{error.status} {error.reason} {text[:200]}".strip()
 
 
-def _refusal(what: str, error: ApiException) -> ClusterError:
+def refusal(what: str, error: ApiException) -> ClusterError:
+    """What the server refuses, and how to mend it."""
     message = _message(error)
     if "must be created before the TrainJob" in message:  # the trainer's own check
         return ClusterError(

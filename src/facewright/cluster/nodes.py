@@ -10,7 +10,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from facewright.cluster.api import ANSWER, Api, Document
+from facewright.cluster.api import ANSWER, Api, Document, refusal
 from facewright.progress import say
 
 # What JobSet and the Job below it write on their pods.
@@ -119,9 +119,8 @@ def describe_failure(api: Api, node: Node) -> str:
         container=CONTAINER,
         tail_lines=TAIL,
         read=str,
-        # Gone with its node, or never started: what the pod says has to do.
-        expected={400, 404, 500},
-        patience=20.0,
+        # Gone, never started, or its machine does not answer: what the pod says has to do.
+        expected={400, 404, 500, 502, 504},
     )
     lines = last_words(log or node.message)
     return f"node {node.index} (pod {node.pod}) failed with {how}: {lines or 'it wrote nothing'}"
@@ -141,7 +140,11 @@ def _torchrun(line: str) -> bool:
 
 
 def follow_log(api: Api, node: Node, *, ended: Callable[[], bool], stop: threading.Event) -> None:
-    """Write the log of a node as it grows, through broken connections, until it has `ended`."""
+    """Write the log of a node as it grows, through broken connections, until it has `ended`.
+
+    Raises:
+        ClusterError: the account may not read it.
+    """
     seen, over = "", False
     while not over and not stop.is_set():
         over = ended()  # what it wrote before that is all there now
@@ -153,6 +156,8 @@ def follow_log(api: Api, node: Node, *, ended: Callable[[], bool], stop: threadi
                 if stop.is_set():
                     return
         except ApiException as error:
+            if error.status in (401, 403):
+                raise refusal(f"following the log of pod {node.pod}", error) from error
             over = over or error.status == 404  # with its node, or started again
         except (HTTPError, ValueError):
             over = False

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from facewright.cluster.api import Api, Document
@@ -205,15 +206,25 @@ class _Following:
 
     def _watch(self, what: str, listing: Callable[..., Any], *kind: str, **options: str) -> None:
         def watch() -> None:
-            try:
-                where = f"TrainJob {self.name}: watching its {what}s"
-                changes = self.api.changes(where, listing, *kind, stop=self.stop, **options)
-                for change, value in changes:
-                    self.news.put((what, change, value))
-            except Exception as error:  # told where somebody waits
-                self.news.put((what, "ERROR", error))
+            where = f"TrainJob {self.name}: watching its {what}s"
+            changes = self.api.changes(where, listing, *kind, stop=self.stop, **options)
+            for change, value in changes:
+                self.news.put((what, change, value))
 
-        threading.Thread(target=watch, daemon=True).start()
+        self._beside(watch)
+
+    def _beside(self, work: Callable[[], None]) -> threading.Thread:
+        """Do it in another thread; its error is raised where the news are taken."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except Exception as error:
+                self.news.put(("", "ERROR", error))
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
 
     def _take(self, what: str, change: str, value: Any) -> None:
         if change == "ERROR":
@@ -270,10 +281,11 @@ class _Following:
         """Tell of the node that failed first: the others were lost with it."""
         self._look_at_nodes()
         why = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
-        if self.failures:
-            _, why = min(
-                self.failures.values(), key=lambda each: (-each[0].start, each[0].finished or "~")
-            )
+        nodes = [*self.nodes.values(), *(node for node, _ in self.failures.values())]
+        last = max((node.start for node in nodes), default=0)
+        own = [each for each in self.failures.values() if each[0].start == last]
+        if own:
+            _, why = min(own, key=lambda each: each[0].finished or "~")
         raise ClusterError(f"TrainJob {self.name}: {why}")
 
     def _look_at_nodes(self) -> None:
@@ -317,14 +329,9 @@ class _Following:
     def _follow_first_node(self) -> None:
         for node in self._now():
             if node.index == 0 and node.phase in STARTED and node.pod not in self.logs:
-                thread = threading.Thread(
-                    target=follow_log,
-                    args=(self.api, node),
-                    kwargs={"ended": self._ended(node.pod), "stop": self.stop},
-                    daemon=True,
-                )
-                self.logs[node.pod] = thread
-                thread.start()
+                ended = self._ended(node.pod)
+                follow = partial(follow_log, self.api, node, ended=ended, stop=self.stop)
+                self.logs[node.pod] = self._beside(follow)
 
     def _ended(self, pod: str) -> Callable[[], bool]:
         def ended() -> bool:
