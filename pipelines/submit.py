@@ -24,7 +24,7 @@ from pipelines.arguments import (
     data_at,
     remote_address,
 )
-from pipelines.cluster import CLUSTER, STEPS, load
+from pipelines.cluster import CLUSTER, load
 from pipelines.graph import pipeline
 from pipelines.server import Server
 from pipelines.watch import duration, follow
@@ -107,24 +107,25 @@ def _submit(options: argparse.Namespace) -> int:
     note = f"code {given['git_commit']}; {cluster.image}"
     if trigger:
         name = f"facewright {given['revision']} every {options.every}"
-        made = server.repeat(name, note, version, given, trigger)
+        made = server.repeat(name, note, version, given, trigger, account=cluster.account)
         say(f"recurring run {name!r}: trains anew when the hash of the data has changed")
         print(server.link("recurringrun", made))
         return 0
 
     data = given["data_md5"][:10]
-    run_id = server.start(f"facewright data {data}", note, version, given)
+    name = f"facewright data {data}"
+    run_id = server.start(name, note, version, given, account=cluster.account)
     link = server.link("runs", run_id)
     print(link, flush=True)
     if options.wait is None:
         say(f"run {run_id} started; --wait follows it")
         return 0
-    return _watch(server, run_id, link, options.wait)
+    return _watch(server, run_id, link, cluster.tasks, options.wait)
 
 
-def _watch(server: Server, run_id: str, link: str, minutes: float) -> int:
+def _watch(server: Server, run_id: str, link: str, tasks: Sequence[str], minutes: float) -> int:
     try:
-        outcome = follow(server, run_id, STEPS, minutes=minutes)
+        outcome = follow(server, run_id, tasks, minutes=minutes)
     except KeyboardInterrupt:
         say(f"the run goes on: {link}")
         return 130

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +12,7 @@ import yaml
 from kfp import compiler
 
 from facewright import cli, params
-from pipelines.cluster import STEPS, load
+from pipelines.cluster import STEPS, Cluster, load
 from pipelines.graph import pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +26,12 @@ BESIDE = {"pin", "fetch", "tell"}
 
 @pytest.fixture(scope="module")
 def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    return tasks_of(load(), tmp_path_factory.mktemp("kubeflow") / "pipeline.yaml")
+
+
+def tasks_of(cluster: Cluster, file: Path) -> dict[str, dict[str, Any]]:
     """The compiled pipeline's tasks by component name, whatever group they are in."""
-    file = tmp_path_factory.mktemp("kubeflow") / "pipeline.yaml"
-    compiler.Compiler().compile(pipeline(load()), str(file))
+    compiler.Compiler().compile(pipeline(cluster), str(file))
     spec = next(yaml.safe_load_all(file.read_text()))
     tasks = dict(spec["root"]["dag"]["tasks"])
     for component in spec["components"].values():
@@ -68,6 +72,17 @@ def test_the_same_stages(kubeflow: dict[str, Any]) -> None:
     assert list(DVC["stages"]) == list(cli.STAGES)
     assert set(kubeflow) - BESIDE == set(cli.STAGES)
     assert set(kubeflow) == set(STEPS)
+
+
+def test_on_many_nodes_it_is_the_same_graph(kubeflow: dict[str, Any], tmp_path: Path) -> None:
+    """But for the step that trains, which has more parameters."""
+    many = tasks_of(replace(load(), nodes=4), tmp_path / "pipeline.yaml")
+    assert set(many) == set(kubeflow) - {"train"} | {"train-job"}
+    many["train"] = many.pop("train-job")
+    for name, task in kubeflow.items():
+        assert edges_of_kubeflow(many[name]) == edges_of_kubeflow(task)
+    for name, given in kubeflow["train"]["inputs"]["parameters"].items():
+        assert many["train"]["inputs"]["parameters"][name] == given
 
 
 @pytest.mark.parametrize("stage", cli.STAGES)
