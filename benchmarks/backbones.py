@@ -18,7 +18,6 @@ output is one JSON object.
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.figures import spread
 from facewright.models import NETWORKS, build_network
 from facewright.models.cost import network_cost
 from facewright.models.recognizer import WEIGHTS
@@ -68,7 +68,9 @@ def inference(network: nn.Module, images: Tensor, precision: str) -> Callable[[]
 
 def training(network: nn.Module, images: Tensor, precision: str) -> Callable[[], None]:
     # A rate of zero: weights that stay put keep every repeat the same.
-    optimizer = build_optimizer(network, name="sgd", learning_rate=0.0, weight_decay=5e-4)
+    optimizer = build_optimizer(
+        network.parameters(), name="sgd", learning_rate=0.0, weight_decay=5e-4
+    )
 
     def call() -> None:
         network.train()
@@ -91,14 +93,6 @@ def timed(call: Callable[[], None]) -> float:
     start = time.perf_counter()
     call()
     return BATCH / (time.perf_counter() - start)
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 2),
-        "low": round(min(values), 2),
-        "high": round(max(values), 2),
-    }
 
 
 def measured(names: Sequence[str], repeats: int, *, with_training: bool) -> dict[str, dict]:
@@ -124,9 +118,10 @@ def measured(names: Sequence[str], repeats: int, *, with_training: bool) -> dict
 
 
 def table(result: dict[str, dict]) -> str:
-    """The counted columns as in docs/guides/networks.md, and a column per timed kind."""
+    """The table of docs/guides/networks.md, and columns for what was timed beside it."""
     kinds = [key for key in next(iter(result.values())) if "images_per_s" in key]
-    head = ["network", "parameters, M", "multiply-adds, G", "file, MB", *kinds]
+    told = [key.replace("_", " ").replace("images per s ", "images/s, ") for key in kinds]
+    head = ["network", "parameters, M", "multiply-adds, G", "file, MB", *told]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name, row in result.items():
         cells = [

@@ -37,6 +37,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from benchmarks.figures import spread
 from benchmarks.generated import brute_force, hashes, some_of, write_records, write_tar
 from facewright.progress import say
 from facewright.workers import usable_cores
@@ -120,14 +121,6 @@ def git(folder: Path, *words: str) -> None:
 def ratio(ours: list[float], peer: list[float]) -> float:
     """How many times as fast as the peer: the median over turns taken one after the other."""
     return round(statistics.median(p / o for o, p in zip(ours, peer, strict=True)), 2)
-
-
-def spread(values: list[float], digits: int = 2) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), digits),
-        "min": round(min(values), digits),
-        "max": round(max(values), digits),
-    }
 
 
 # --- import and transfer -------------------------------------------------------------------------

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.figures import spread
 from facewright.alignment import crop_face
 from facewright.compression.onnx_export import export_onnx
 from facewright.compression.quantization import parity, quantize_onnx
@@ -92,24 +93,16 @@ def measure(recognizer: Recognizer, crops: np.ndarray) -> dict[str, float]:
     return {"images_per_s": len(crops) / statistics.median(times), "single_ms": single}
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "low": round(min(values), 3),
-        "high": round(max(values), 3),
-    }
-
-
 def compare(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """FP32 against INT8 over the repeats of one network on one runtime."""
     found = {
-        f"{key}_{form}": spread([run[form][key] for run in runs])
+        f"{key}_{form}": spread([run[form][key] for run in runs], 3)
         for key in ("images_per_s", "single_ms")
         for form in ("fp32", "int8")
     }
     batch = [run["int8"]["images_per_s"] / run["fp32"]["images_per_s"] for run in runs]
     single = [run["fp32"]["single_ms"] / run["int8"]["single_ms"] for run in runs]
-    return found | {"speedup_batch": spread(batch), "speedup_single": spread(single)}
+    return found | {"speedup_batch": spread(batch, 3), "speedup_single": spread(single, 3)}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from facewright.progress import say
 from facewright.training import fit
 from facewright.training.augmentation import NAMES
 from facewright.training.batches import CropSource
-from facewright.training.validation import Part, embed, hold_out, true_match_rate
+from facewright.training.validation import Part, embed, hold_out, part_of, true_match_rate
 
 HELD = 200  # people
 HELD_SEED = 0  # the same people in all trainings
@@ -159,12 +159,7 @@ def measured(
 
 def with_photos(crops: CropSource, least: int) -> Part:
     """The identities that have at least so many crops."""
-    labels = np.asarray(crops.labels)
-    kept = np.bincount(labels, minlength=len(crops.identities)) >= least
-    number = np.cumsum(kept) - 1
-    indices = np.flatnonzero(kept[labels])
-    names = [name for name, keep in zip(crops.identities, kept, strict=True) if keep]
-    return Part(crops, indices, number[labels[indices]], names)
+    return part_of(crops, np.bincount(crops.labels, minlength=len(crops.identities)) >= least)
 
 
 def balanced_accuracy(embeddings: np.ndarray, labels: np.ndarray) -> float:

@@ -126,14 +126,6 @@ def ratio(rates: Mapping[str, Sequence[float]], a: str, b: str) -> float:
     return round(statistics.median(x / y for x, y in zip(rates[a], rates[b], strict=True)), 3)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 2),
-        "low": round(min(values), 2),
-        "high": round(max(values), 2),
-    }
-
-
 def in_processes(job: Mapping[str, Any], *, processes: int, threads: int) -> list[dict[str, Any]]:
     """What `benchmarks.training_worker` says of `job` in each of so many processes.
 

@@ -37,6 +37,9 @@ RIGHTS = (
 )
 BATCH = 128  # crops per call
 BOOTSTRAP_SEED = 0  # as the evaluate stage
+# View 2, unrestricted, no outside data: the protocol's anchor (Simonyan et al., BMVC 2013).
+FISHER_VECTOR_FACES = 0.9303
+QUICK_FOLDS, QUICK_PAIRS, QUICK_PEOPLE = 2, 4, 30  # pairs of a label and fold; people to train on
 
 Imports = dict[str, list[object]]  # folder below data/ → arguments of `dataset import`
 
@@ -61,6 +64,82 @@ def view2(quick: bool, seeds: Sequence[int]) -> dict[str, Any]:
     folder = work(quick)
     prepared = prepare(folder / "view2", recipe(quick), view2_imports(folder / "lists"))
     return per_seed("view2", prepared, seeds, quick)
+
+
+def view2_full(quick: bool, seed: int) -> dict[str, Any]:
+    """All 6,000 pairs of View 2 with ten models, each trained without its fold's people.
+
+    Training people are LFW's of the other nine folds and YouTube Faces' who are not in the fold
+    (validate drops those, and `prepare` looks again). A fold's threshold is that of the other nine.
+    """
+    folder = work(quick) / "view2_full"
+    tables, identities, rows = [], {}, {}
+    for fold, imports in enumerate(view2_folds(folder / "lists", quick)):
+        prepared = prepare(folder / f"fold-{fold}", recipe(quick), imports)
+        table, people, rows[str(fold)] = fold_scores(prepared, seed)
+        tables.append(table.assign(fold=fold))
+        identities |= people
+    figures = metrics_of(pd.concat(tables, ignore_index=True), identities, recipe(quick))
+    return {
+        "view2_full_accuracy_mean": round(figures["accuracy"], 5),
+        "view2_full_accuracy_se": round(figures["accuracy_se"], 5),
+        "view2_full_fisher_vector_faces": FISHER_VECTOR_FACES,
+        "view2_full_pairs": int(figures["pairs"]),
+        "view2_full_failures": int(figures["failures"]),
+        "view2_full_minutes": round(sum(row["train_minutes"] for row in rows.values()), 2),
+        "view2_full_folds": rows,
+    }
+
+
+def fold_scores(prepared: Path, seed: int) -> tuple[pd.DataFrame, dict[str, str], dict[str, Any]]:
+    """A fold's scores, who is on its photos, and how the training went; kept once it is there."""
+    folder, params = seed_folder(prepared, seed)
+    done = folder / "scores.parquet"
+    if not done.is_file():
+        trained_teacher(folder)
+        teacher_scores(folder, flip=params["evaluate"]["flip"]).to_parquet(done)
+    row = training_of(folder)
+    say(f"view2_full, {prepared.name}: trained on {row['train_crops']} crops")
+    return pd.read_parquet(done), people_of(folder), row
+
+
+def view2_folds(lists: Path, quick: bool) -> list[Imports]:
+    """What is imported for each fold of View 2: the people of the other folds, and its pairs."""
+    lists.mkdir(parents=True, exist_ok=True)
+    people = people_by_fold(data_folder("lfw") / "people.txt")
+    pairs = read_pairs(data_folder("lfw") / "pairs.txt")
+    found = []
+    for fold in range(QUICK_FOLDS if quick else len(people)):
+        own = pairs[pairs["fold"] == fold]
+        tested = [name for name, _ in people[fold]]
+        others = [one for number, each in enumerate(people) if number != fold for one in each]
+        if quick:
+            own = own.groupby("label").head(QUICK_PAIRS)
+            tested = pd.concat([own["a"], own["b"]]).str.partition("/")[0].unique().tolist()
+            others = [one for one in others if 2 <= one[1] <= 4][:QUICK_PEOPLE]
+        lines = [f"{r.fold}\t{r.label}\t{r.a}.jpg\t{r.b}.jpg" for r in own.itertuples()]
+        imports = view_imports(
+            written(lists / f"train-{fold}.txt", [name for name, _ in others]),
+            written(lists / f"test-{fold}.txt", tested),
+            written(lists / f"pairs-{fold}.tsv", lines),
+        )
+        if quick:
+            del imports["train/ytf"]
+        found.append(imports)
+    return found
+
+
+def people_by_fold(path: Path) -> list[list[tuple[str, int]]]:
+    """LFW's `people.txt`: each fold's people, and how many photos they have.
+
+    The first line is the number of folds; before each of these stands how many people it has.
+    """
+    lines = iter(path.read_text(encoding="utf-8").splitlines())
+    folds = []
+    for _ in range(int(next(lines))):
+        rows = [next(lines).split("\t") for _ in range(int(next(lines)))]
+        folds.append([(name, int(photos)) for name, photos in rows])
+    return folds
 
 
 def work(quick: bool) -> Path:
@@ -191,14 +270,15 @@ def per_seed(name: str, prepared: Path, seeds: Sequence[int], quick: bool) -> di
     }
 
 
-def seed_result(name: str, prepared: Path, seed: int, quick: bool) -> dict[str, Any]:
+def seed_folder(prepared: Path, seed: int) -> tuple[Path, dict[str, Any]]:
+    """Where a seed's teacher is trained, and its parameters; what was made otherwise is removed."""
     params = yaml.safe_load((prepared / "params.yaml").read_text())
     params["train"]["seed"] = seed
     folder = prepared / f"seed-{seed}"
     crops = Crops(prepared / "artifacts" / "align" / "train", memory=0)
     code = code_digest("models", "training", "engines", "evaluation")
     key = values_digest([params["train"], params["evaluate"], crops.digest, code])
-    done, of = folder / "result.json", folder / "key"
+    of = folder / "key"
     if not of.is_file() or of.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
         project(folder, params)
@@ -206,14 +286,35 @@ def seed_result(name: str, prepared: Path, seed: int, quick: bool) -> dict[str, 
         link = folder / "artifacts" / "align"
         link.symlink_to(Path("..", "..", "artifacts", "align"), target_is_directory=True)
         of.write_text(key)
-    elif done.is_file():
+    return folder, params
+
+
+def trained_teacher(folder: Path) -> None:
+    if not (folder / "artifacts" / "train").exists():
+        facewright(folder, "run", "train")  # goes on from its checkpoint if it was cut off
+
+
+def training_of(folder: Path) -> dict[str, Any]:
+    train = json.loads((folder / "artifacts" / "train" / "metrics.json").read_text())
+    return {
+        "train_minutes": round(train["seconds"] / 60, 2),
+        "train_crops": train["crops"],
+        "train_identities": train["identities"],
+        "images_per_second": train["images_per_second"],
+        "data_wait": train["data_wait"],
+    }
+
+
+def seed_result(name: str, prepared: Path, seed: int, quick: bool) -> dict[str, Any]:
+    folder, params = seed_folder(prepared, seed)
+    done = folder / "result.json"
+    if done.is_file():
         row: dict[str, Any] = json.loads(done.read_text())
         say(f"{name}, seed {seed}: kept from an earlier run, accuracy {row['accuracy']:.4f}")
         return row
-    if not (folder / "artifacts" / "train").exists():
-        facewright(folder, "run", "train")  # goes on from its checkpoint if it was cut off
-    train = json.loads((folder / "artifacts" / "train" / "metrics.json").read_text())
-    figures = teacher_figures(folder, params["evaluate"])
+    trained_teacher(folder)
+    scores = teacher_scores(folder, flip=params["evaluate"]["flip"])
+    figures = metrics_of(scores, people_of(folder), params)
     row = {
         "accuracy": round(figures["accuracy"], 5),
         "accuracy_se": round(figures["accuracy_se"], 5),
@@ -222,32 +323,41 @@ def seed_result(name: str, prepared: Path, seed: int, quick: bool) -> dict[str, 
         "auc": round(figures["auc"], 5),
         "pairs": int(figures["pairs"]),
         "failures": int(figures["failures"]),
-        "train_minutes": round(train["seconds"] / 60, 2),
-        "train_crops": train["crops"],
-        "train_identities": train["identities"],
-        "images_per_second": train["images_per_second"],
-        "data_wait": train["data_wait"],
+        **training_of(folder),
     }
     write_json(done, row)
     say(f"{name}, seed {seed}: accuracy {row['accuracy']:.4f} in {row['train_minutes']} minutes")
     return row
 
 
-def teacher_figures(folder: Path, evaluate: dict[str, Any]) -> dict[str, float]:
-    """The teacher alone, measured as the evaluate stage measures it."""
+def teacher_scores(folder: Path, *, flip: bool) -> pd.DataFrame:
+    """The teacher's score of each pair, as the evaluate stage computes it."""
     verify = folder / "artifacts" / "align" / "verify"
-    crops, people = Crops(verify), pd.read_parquet(verify / "manifest.parquet")
+    crops = Crops(verify)
     teacher = load_recognizer(folder / "artifacts" / "train" / "teacher", threads=usable_cores())
     embeddings = [
-        teacher.embed(crops.batch(np.arange(k, min(k + BATCH, len(crops)))), flip=evaluate["flip"])
+        teacher.embed(crops.batch(np.arange(k, min(k + BATCH, len(crops)))), flip=flip)
         for k in range(0, len(crops), BATCH)
     ]
     pairs = pd.read_parquet(verify / "pairs.parquet")
+    return score_pairs(pairs, ids=crops.ids, embeddings=np.concatenate(embeddings))
+
+
+def people_of(folder: Path) -> dict[str, str]:
+    """Who is on each photo of the verification set."""
+    people = pd.read_parquet(folder / "artifacts" / "align" / "verify" / "manifest.parquet")
+    return dict(zip(people["id"], people["identity"], strict=True))
+
+
+def metrics_of(
+    scores: pd.DataFrame, identities: dict[str, str], params: dict[str, Any]
+) -> dict[str, float]:
+    """What the evaluate stage says of one recognizer's scores."""
     return verification_metrics(
-        score_pairs(pairs, ids=crops.ids, embeddings=np.concatenate(embeddings)),
-        identities=dict(zip(people["id"], people["identity"], strict=True)),
-        fmr_targets=evaluate["fmr_targets"],
-        bootstrap=evaluate["bootstrap"],
+        scores,
+        identities=identities,
+        fmr_targets=params["evaluate"]["fmr_targets"],
+        bootstrap=params["evaluate"]["bootstrap"],
         seed=BOOTSTRAP_SEED,
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.figures import spread
 from benchmarks.plain_loop import plain_rate
 from benchmarks.training_crops import (
     fit_settings,
@@ -19,7 +20,6 @@ from benchmarks.training_crops import (
     our_rate,
     ratio,
     some,
-    spread,
     write_crops,
 )
 from facewright.datasets.crops import Crops

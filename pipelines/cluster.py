@@ -14,10 +14,13 @@ from facewright.params_heads import Positive, Section
 
 CLUSTER = Path(__file__).with_name("cluster.yaml")
 STEPS = ("pin", "fetch", *SECTIONS, "gate", "register", "promote", "tell")
+TRAIN_JOB = "train-job"  # the task that stands in for `train`
 ENGINE_STEPS = ("compile", "evaluate")
 BACKOFF = "30s"  # before the first retry; each further one waits twice as long
 # Names that k8s/README.md lists, and where its settings expect the ledger's keys.
 SETTINGS, STORE = "facewright-pipeline", "facewright-s3"
+ACCOUNT, TRAIN_ACCOUNT = "facewright-pipeline", "facewright-train"
+VOLUME, VOLUME_FOLDER = "facewright-work", "/work"
 LEDGER, LEDGER_FOLDER = "facewright-ledger", "/etc/facewright/ledger"
 LEDGER_KEYS, LEDGER_KEYS_FOLDER = "facewright-ledger-keys", "/etc/facewright/ledger-keys"
 
@@ -47,6 +50,7 @@ class _File(Section):
     image: Image
     gpu_image: Image
     engine_image: Image
+    nodes: Annotated[int, Field(ge=1)] | None
     steps: dict[str, Any]
 
 
@@ -57,16 +61,23 @@ class Cluster:
     image: str
     gpu_image: str
     engine_image: str
+    nodes: int | None  # of a TrainJob; None where the step trains
     steps: dict[str, Step]
 
     @property
+    def account(self) -> str:
+        """The service account of a run's pods."""
+        return ACCOUNT if self.nodes is None else TRAIN_ACCOUNT
+
+    @property
     def tasks(self) -> tuple[str, ...]:
-        """The pipeline's tasks by the names that Kubeflow shows; some run several times."""
-        names = list(STEPS)
+        """The tasks of a run by the names that Kubeflow shows; parts have one name."""
+        instead: dict[str, tuple[str, ...]] = {}
         if self.steps["align"].parts > 1:
-            place = names.index("align")
-            names[place : place + 1] = ["align-part", "align-join"]
-        return tuple(names)
+            instead["align"] = ("align-part", "align-join")
+        if self.nodes is not None:
+            instead["train"] = (TRAIN_JOB,)
+        return tuple(name for step in STEPS for name in instead.get(step, (step,)))
 
     def image_of(self, name: str) -> str:
         """The image of a step."""
@@ -80,7 +91,8 @@ def load(file: Path = CLUSTER) -> Cluster:
 
     Raises:
         ParamsError: it is missing or no YAML, a key or a step is unknown or missing, or a value is
-            bad: an image without a tag, an amount that Kubernetes would refuse.
+            bad: an image without a tag, an amount that Kubernetes would refuse, a GPU for a step
+            that others train for.
     """
     given = load_section(_File, file)
     if wrong := sorted(set(given.steps) ^ set(STEPS)):
@@ -89,7 +101,9 @@ def load(file: Path = CLUSTER) -> Cluster:
     steps = {name: check(Step, given.steps[name], where=f"{file}: steps.{name}") for name in STEPS}
     if dealt := [name for name, step in steps.items() if step.parts > 1 and name != "align"]:
         raise ParamsError(f"{file}: steps.{dealt[0]}.parts: only align has parts: remove it")
-    return Cluster(given.image, given.gpu_image, given.engine_image, steps)
+    if given.nodes is not None and steps["train"].gpus:
+        raise ParamsError(f"{file}: steps.train.gpus: the nodes have the GPUs: set it to 0")
+    return Cluster(given.image, given.gpu_image, given.engine_image, given.nodes, steps)
 
 
 def place(
@@ -99,7 +113,7 @@ def place(
 
     With `asks_mlflow` its output is never reused: it depends on what no cache key knows.
     """
-    name = task.name.partition("-")[0]  # align-part and align-join get what align gets
+    name = task.name.partition("-")[0]  # of align-part, align-join and train-job, too
     step = cluster.steps[name]
     cpu = f"{round(step.cpu * 1000)}m"
     task.set_container_image(cluster.image_of(name))
@@ -112,7 +126,7 @@ def place(
         task.set_retry(num_retries=step.retries, backoff_duration=BACKOFF, backoff_factor=2)
     if asks_mlflow:
         task.set_caching_options(False)
-    if config := _kubernetes(name, step):
+    if config := _kubernetes(task.name, step):
         task.platform_config["kubernetes"] = config
     return task
 
@@ -136,6 +150,11 @@ def _kubernetes(name: str, step: Step) -> dict[str, Any]:
         ]
         config["configMapAsEnv"] = [
             _settings("FACEWRIGHT_LEDGER_KEY", "FACEWRIGHT_LEDGER_KEYS", "LOGNAME")
+        ]
+    if name == TRAIN_JOB:  # what the nodes see too
+        config["pvcMount"] = [
+            {"constant": VOLUME, "mountPath": VOLUME_FOLDER}
+            | {"pvcNameParameter": {"runtimeValue": {"constant": VOLUME}}}
         ]
     if step.gpus:
         config["tolerations"] = [

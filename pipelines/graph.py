@@ -15,9 +15,12 @@ from components.quantize import quantize
 from components.register import register
 from components.tell import tell
 from components.train import train
+from components.train_job import train_job
 from components.validate import validate
 from pipelines.cluster import Cluster, place
 from pipelines.crops import crops_of
+
+WAIT_MINUTES = 60.0  # in which all nodes of a TrainJob have to run
 
 
 def pipeline(cluster: Cluster) -> Any:
@@ -65,7 +68,17 @@ def pipeline(cluster: Cluster) -> Any:
 
             crops = crops_of(cluster, params=align_params, data=data, verdicts=verdicts)
 
-            trained = train(params=train_params, tracking_uri=tracking_uri, align=crops)
+            if cluster.nodes is None:
+                trained = train(params=train_params, tracking_uri=tracking_uri, align=crops)
+            else:
+                trained = train_job(
+                    params=train_params,
+                    tracking_uri=tracking_uri,
+                    nodes=cluster.nodes,
+                    wait_minutes=WAIT_MINUTES,
+                    image=cluster.gpu_image,
+                    align=crops,
+                )
             teacher = place(trained, cluster).outputs["output"]
 
             distilled = distill(

@@ -70,7 +70,7 @@ def _containers(cluster: Cluster) -> local.DockerRunner:
     Raises:
         PipelineError: Docker does not answer, an image is missing, or MLflow is no server.
     """
-    import docker  # type: ignore[import-untyped]
+    import docker
 
     if not os.environ["MLFLOW_TRACKING_URI"].startswith("http"):
         raise PipelineError(

@@ -22,7 +22,6 @@ from facewright.errors import PipelineError
 from facewright.progress import say
 
 NAME = "facewright"  # of the pipeline, and of the experiment in which it runs
-ACCOUNT = "facewright-pipeline"  # k8s/base/accounts.yaml
 CALL_SECONDS = (10, 60)  # until a connection is there, and until an answer is
 AWAY_SECONDS = 600.0  # a server may be away, upgraded for instance, while a run is followed
 PAUSE_SECONDS = 5.0  # before the second try; each further one waits twice as long, up to a minute
@@ -130,9 +129,15 @@ class Server:
         return str(pipeline), str(versions[0].pipeline_version_id)
 
     def start(
-        self, name: str, note: str, version: tuple[str, str], arguments: dict[str, str]
+        self,
+        name: str,
+        note: str,
+        version: tuple[str, str],
+        arguments: dict[str, str],
+        *,
+        account: str,
     ) -> str:
-        """Start a run; returns its id."""
+        """Start a run, whose pods have a service account; returns its id."""
         made = self._call(
             "start a run",
             self._client.runs.run_service_create_run,
@@ -140,7 +145,7 @@ class Server:
                 experiment_id=self.experiment(),
                 display_name=name,
                 description=note,
-                service_account=ACCOUNT,
+                service_account=account,
                 **_what(version, arguments),
             ),
         )
@@ -153,6 +158,8 @@ class Server:
         version: tuple[str, str],
         arguments: dict[str, str],
         trigger: api.V2beta1Trigger,
+        *,
+        account: str,
     ) -> str:
         """Start a recurring run, one at a time and none made up for; returns its id.
 
@@ -176,7 +183,7 @@ class Server:
                 experiment_id=experiment,
                 display_name=name,
                 description=note,
-                service_account=ACCOUNT,
+                service_account=account,
                 mode=api.RecurringRunMode.ENABLE,
                 trigger=trigger,
                 max_concurrency="1",

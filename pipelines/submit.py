@@ -107,13 +107,14 @@ def _submit(options: argparse.Namespace) -> int:
     note = f"code {given['git_commit']}; {cluster.image}"
     if trigger:
         name = f"facewright {given['revision']} every {options.every}"
-        made = server.repeat(name, note, version, given, trigger)
+        made = server.repeat(name, note, version, given, trigger, account=cluster.account)
         say(f"recurring run {name!r}: trains anew when the hash of the data has changed")
         print(server.link("recurringrun", made))
         return 0
 
     data = given["data_md5"][:10]
-    run_id = server.start(f"facewright data {data}", note, version, given)
+    name = f"facewright data {data}"
+    run_id = server.start(name, note, version, given, account=cluster.account)
     link = server.link("runs", run_id)
     print(link, flush=True)
     if options.wait is None:

@@ -5,6 +5,7 @@
     ├── DatasetError       a source, a dataset folder, an image list or a pairs file
     ├── DetectorError      a detector's name or its ONNX file
     ├── TrainingError      a network, a head, a checkpoint, or a loss that is no number
+    ├── ClusterError       the Kubernetes API, a TrainJob, one of its nodes
     ├── EvaluationError    pairs or scores from which nothing can be said
     ├── EngineError        a backend that is not installed, or an engine that cannot be built or run
     ├── RegistryError      the tracking server, a model version, a promotion
@@ -38,6 +39,10 @@ class DetectorError(FacewrightError):
 
 class TrainingError(FacewrightError):
     """A network, a head, a checkpoint, or a loss that is no number."""
+
+
+class ClusterError(FacewrightError):
+    """The Kubernetes API, a TrainJob, one of its nodes."""
 
 
 class EvaluationError(FacewrightError):

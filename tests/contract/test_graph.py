@@ -106,6 +106,17 @@ def test_the_same_stages(kubeflow: dict[str, Any]) -> None:
     assert set(kubeflow) == set(STEPS)
 
 
+def test_on_many_nodes_it_is_the_same_graph(kubeflow: dict[str, Any], tmp_path: Path) -> None:
+    """But for the step that trains, which has more parameters."""
+    many = tasks_of(replace(load(), nodes=4), tmp_path / "pipeline.yaml")
+    assert set(many) == set(kubeflow) - {"train"} | {"train-job"}
+    many["train"] = many.pop("train-job")
+    for name, task in kubeflow.items():
+        assert edges_of_kubeflow(many[name]) == edges_of_kubeflow(task)
+    for name, given in kubeflow["train"]["inputs"]["parameters"].items():
+        assert many["train"]["inputs"]["parameters"][name] == given
+
+
 @pytest.mark.parametrize("stage", cli.STAGES)
 def test_the_same_edges(stage: str, kubeflow: dict[str, Any]) -> None:
     assert edges_of_dvc(stage) == edges_of_signature(stage)

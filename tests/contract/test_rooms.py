@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "facewright"
 FLOORS = (
     {"errors", "files", "progress", "workers"},
-    {"models", "datasets", "detection", "alignment"},
+    {"models", "datasets", "detection", "alignment", "cluster"},
     {"training", "engines"},
     {"compression", "evaluation"},
     {"registry"},
@@ -39,6 +39,7 @@ OWNERS = {
     "openvino": {"engines"},
     "kfp": {"components", "pipelines"},
     "kfp_server_api": {"pipelines"},
+    "kubernetes": {"cluster"},
 }
 FILES = sorted(
     file

@@ -107,7 +107,7 @@ def test_rights_are_these_and_no_others(documents: list[Document]) -> None:
     }
     assert rights == {
         "facewright-pipeline": pipeline,
-        "facewright-train": pipeline | training | {"get /pods/log"},
+        "facewright-train": pipeline | training | {"get /pods/log", "list /events"},
     }
     for each in there.of("RoleBinding"):
         assert {one["namespace"] for one in each["subjects"]} == {"facewright"}

@@ -44,15 +44,17 @@ def test_every_params_file_is_complete_and_valid(file: Path) -> None:
         params.check(section, values[name], where=file.name)
 
 
-@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_recipe_begins_with_its_cost_and_result_and_whether_it_was_run(file: Path) -> None:
     head = file.read_text().partition("\n\n")[0]
-    assert all(line.startswith("# ") for line in head.splitlines())
+    assert all(line.startswith("#") for line in head.splitlines())
     assert re.search(r"^# Cost: .*(hour|minute)", head, flags=re.MULTILINE)
     run = "Was run on" in head
     assert run != ("Was not run here." in head)
     assert re.search(r"^# Result: .*%" if run else r"^# Expected: .*LFW", head, flags=re.MULTILINE)
-    assert f"]({file.name})" in (file.parent / "README.md").read_text()
+    listing = ROOT / "docs" / "recipes" / "README.md"
+    listed = re.findall(r"\]\(([^)]*\.yaml)\)", listing.read_text())
+    assert file in [(listing.parent / path).resolve() for path in listed]
 
 
 def test_large_recipes_train_as_their_sources_say() -> None:

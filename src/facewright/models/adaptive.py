@@ -117,6 +117,8 @@ class MagFace(Head):
     a is cut to [`l_a`, `u_a`]; m grows linearly there from `l_m` to `u_m` radians, which pushes
     hard crops to short norms, and g(a) = 1/a + a/u_a² falls, which pulls all to long ones: the
     norm comes to say how good the picture is. Gradients go through a, but not where it is cut.
+    Past θ = π - m the logit falls on as ArcFace's; the authors' code (`easy_margin`, on there)
+    has no margin where cos θ ≤ 0.
 
     Raises:
         TrainingError: bounds that leave m no room, or let it fall.

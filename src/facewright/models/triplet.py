@@ -36,7 +36,8 @@ class TripletHead(nn.Module):
             # grows with N², not N³. Each row ends with an infinity, since a is no negative of a.
             negatives = distance.masked_fill(same, math.inf).sort(dim=1).values
             first = torch.searchsorted(negatives.detach(), distance.detach(), right=True)
+            first = first.clamp(max=len(x) - 1)  # behind all of them lies what is no number
             excess = distance - negatives.gather(1, first) + self.margin
             pairs = same & ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-            mined = pairs & (excess > 0)
+            mined = pairs & ~(excess <= 0)  # with those that are no numbers: the loss tells of them
             return torch.where(mined, excess, 0).sum() / mined.sum().clamp(min=1)

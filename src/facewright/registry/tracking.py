@@ -50,7 +50,7 @@ __all__ = [
 
 RECOGNIZER_TAG = "facewright.recognizer_digest"  # on a training run: weights_sha256 of its result
 START_TAG = "facewright.start_digest"  # weights_sha256 of the recognizer that it started from
-RESUMED_TAG = "facewright.resumed_after"  # the steps after which it went on from a checkpoint
+RESUMED_TAG = "facewright.resumed_after"  # steps after which it went on, and digests of what from
 FLUSH_SECONDS = 10.0  # between writes of metrics: one takes 5–60 ms, below 1 % of training
 OUTAGE_SECONDS = 60.0  # until a server that failed is tried again in mid-run; twice as long …
 LONGEST_OUTAGE_SECONDS = 600.0  # … each time, up to this: a trial may last some seconds

@@ -87,7 +87,8 @@ def _write(
     )
     tracked.tag(RECOGNIZER_TAG, card.weights_sha256)
     if trained.resumed:
-        tracked.tag(RESUMED_TAG, ", ".join(map(str, trained.resumed)))
+        went_on = zip(trained.resumed, trained.checkpoints, strict=True)
+        tracked.tag(RESUMED_TAG, ", ".join(f"{step} from {of[:16]}" for step, of in went_on))
     pd.DataFrame(trained.history).to_csv(folder / "curves.csv", index=False)
     metrics: dict[str, Any] = {
         "identities": len(trained.crops.identities),

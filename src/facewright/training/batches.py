@@ -208,7 +208,8 @@ def _balanced(
 ) -> list[npt.NDArray[np.int64]]:
     """An epoch's steps in which every identity comes as often as any other, give or take once.
 
-    Each takes its crops in an order of its own, and starts over when they are used up.
+    Each takes its crops in an order of its own, and starts over when they are used up. No identity
+    comes twice in a step; `make_plan` has seen that there are enough.
     """
     order = random.permutation(plan.count)
     order = order[np.argsort(plan.labels[order], kind="stable")]  # by identity, shuffled inside
@@ -217,11 +218,26 @@ def _balanced(
     present = np.flatnonzero(sizes)
     turns = plan.steps_per_epoch * plan.batch_size // per_identity
     rounds = -(-turns // len(present))
-    identity = np.concatenate([random.permutation(present) for _ in range(rounds)])[:turns]
+    identity = np.empty(0, dtype=np.int64)
+    for _ in range(rounds):
+        # Where one round ends in mid-step, whom that step has already come last in the next.
+        begun = identity[len(identity) - len(identity) % (plan.batch_size // per_identity) :]
+        order_of_round = random.permutation(present)
+        again = np.isin(order_of_round, begun)
+        identity = np.concatenate((identity, order_of_round[~again], order_of_round[again]))
+    identity = identity[:turns]
     # (turns, per_identity): the place of each crop among those of its identity
     place = np.arange(turns)[:, None] // len(present) * per_identity + np.arange(per_identity)
     chosen = order[firsts[identity][:, None] + place % sizes[identity][:, None]]
     return np.split(chosen.reshape(-1), plan.steps_per_epoch)
+
+
+def crops_digest(crops: CropSource) -> str:
+    """sha256 of the crops' names and labels, in order: what a plan's numbers stand for."""
+    digest = hashlib.sha256(np.asarray(crops.labels, dtype="<i8").tobytes())
+    for one in crops.ids:
+        digest.update(f"{one}\n".encode())
+    return digest.hexdigest()
 
 
 def read_ahead(

@@ -123,6 +123,7 @@ def save_checkpoint(
             shutil.rmtree(path, ignore_errors=True)
             partial.mkdir()
         group.from_first(None)
+        must_see(partial, group)
         shard = f"head-{group.rank:04d}-of-{group.count:04d}.pt"
         digests = {shard: _write(partial / shard, {"count": rows, **head})}
         if group.main:
@@ -142,6 +143,19 @@ def save_checkpoint(
             done = own.index(path) + 1
             _remove(*own[: max(done - kept, 0)], *own[done:])
     return path
+
+
+def must_see(path: Path, group: Processes) -> None:
+    """Refuse to go on where the first process has a folder that this one does not see.
+
+    Raises:
+        TrainingError: it is not there.
+    """
+    if not path.is_dir():
+        raise TrainingError(
+            f"process {group.rank} of {group.count} does not see {path}, which the first one has: "
+            "start all of them in a folder on a disk that they share"
+        )
 
 
 def remove_checkpoints(folder: Path, *, key: str) -> None:

@@ -8,6 +8,8 @@ that a step compares with (PartialFC: An et al., CVPR 2022).
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -143,11 +145,13 @@ class Classifier(nn.Module):
         self._columns = int(wanted.sum())
 
         rank = self._group.rank
-        draw = torch.Generator().manual_seed(seed_of(self._seed, f"identities {rank}", step))
-        chance = torch.rand(self.last - self.first, generator=draw)
-        chance[present[owner == rank] - self.first] = 2.0  # above all others
-        chosen = torch.topk(chance, int(wanted[rank])).indices.sort().values
-        self._chosen = chosen.to(self._classes.weight.device)
+        chosen = draw_with(
+            (present[owner == rank] - self.first).numpy(),
+            among=self.last - self.first,
+            count=int(wanted[rank]),
+            seed=seed_of(self._seed, f"identities {rank}", step),
+        )
+        self._chosen = torch.from_numpy(chosen).to(self._classes.weight.device)
         rows = self._rows()
         # A parameter of its own for each step, since the number of rows is not always the same.
         before, self.active = self.active, nn.Parameter(self._classes.weight[rows])
@@ -212,6 +216,23 @@ class Classifier(nn.Module):
         """`(identities here, sub_centres, E)`, of a head that has centres."""
         weight = self._classes.weight.detach()
         return weight.view(-1, self._classes.sub_centres, weight.shape[1])
+
+
+def draw_with(
+    own: npt.NDArray[np.int64], *, among: int, count: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """`count` different numbers below `among`, ascending: `own` (ascending) and others at random.
+
+    Every choice of the others is as likely as any other. 100,000 of a million take 10 ms; sorting a
+    million random numbers took 45. On the CPU, so that a step draws the same wherever it trains.
+    """
+    random = np.random.default_rng(seed)
+    others = random.choice(among - len(own), count - len(own), replace=False, shuffle=False)
+    # They count those that are not in `own`, of which `own[i] - i` lie before own[i].
+    others += np.searchsorted(own - np.arange(len(own)), others, side="right")
+    chosen = np.zeros(among, dtype=bool)
+    chosen[own] = chosen[others] = True
+    return np.flatnonzero(chosen)
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -72,10 +72,6 @@ class Processes:
             dist.all_reduce(values, operation)
         return values
 
-    def total(self, value: float) -> float:
-        """The sum of each process's `value`; all must ask at the same moment."""
-        return float(self.reduce(torch.tensor(value, dtype=torch.float64, device=self.device)))
-
     def from_first(self, value: Any) -> Any:
         """The first process's `value`, on all of them."""
         if self.count == 1:
@@ -119,10 +115,20 @@ def process_group() -> Iterator[Processes]:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True  # crops have one size: the search pays off
-    if count == 1:
-        yield Processes(0, 1, device)
-        return
+    search = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True  # crops have one size: the search pays off
+    try:
+        if count == 1:
+            yield Processes(0, 1, device)
+        else:
+            with _joined(count, device) as group:
+                yield group
+    finally:
+        torch.backends.cudnn.benchmark = search
+
+
+@contextmanager
+def _joined(count: int, device: torch.device) -> Iterator[Processes]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     group = Processes(dist.get_rank(), count, device)
     try:

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from facewright.errors import TrainingError
 from facewright.models import build_network
 from facewright.training.batches import seed_of
-from facewright.training.checkpoint import Checkpoint
+from facewright.training.checkpoint import Checkpoint, checkpoint_digest
 from facewright.training.classifier import Classifier
 from facewright.training.distributed import Processes
 
@@ -33,7 +33,8 @@ class Tally:
     all_seconds: float = 0.0
     all_waited: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
-    resumed: list[int] = field(default_factory=list)
+    resumed: list[int] = field(default_factory=list)  # steps after which it went on …
+    checkpoints: list[str] = field(default_factory=list)  # … and the digests of what from
 
     def close(self, rate: float, norm: float) -> dict[str, float]:
         """The metrics since the last report; starts anew."""
@@ -101,20 +102,27 @@ class Learner:
             }
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
+        elif self.average is not None:  # not averaged so far: the average begins here
+            self.average.module.load_state_dict(state["network"])
         self.classifier.restore(checkpoint.head(self.classifier.rows), self.optimizer)
         if state["precision"] == self.precision:  # else this one's scale is another
             self.loss_scale, self.since_halved = state["loss_scale"], state["since_halved"]
         self.best = copy.deepcopy(state["best"])
         self.tally = Tally(**state["tally"])
         self.tally.resumed.append(checkpoint.step)
+        self.tally.checkpoints.append(checkpoint_digest(checkpoint.path))
 
     def training_mode(self, *, frozen: bool) -> None:
-        """Dropout and batch statistics on, but in what is frozen."""
+        """Dropout and batch statistics on; of what is frozen dropout alone, which acts on the
+        features that embeddings are made of (stochastic depth, inside the features, does not)."""
         self.classifier.train()
         self.network.train(not frozen)
         if frozen:
             for layer in embedding_layers(self.network):
                 layer.train()
+            for module in self.network.modules():
+                if isinstance(module, nn.Dropout):
+                    module.train()
 
     def clip(self, clip_norm: float, group: Processes) -> torch.Tensor:
         """Bring the gradient to length `clip_norm` if it is longer; returns the length it had.

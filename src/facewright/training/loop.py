@@ -17,10 +17,18 @@ from facewright.files import values_digest, write_json
 from facewright.models.heads import build_head
 from facewright.progress import progress, say
 from facewright.training.augmentation import apply_changes, draw_changes
-from facewright.training.batches import CropSource, Step, make_plan, read_ahead, seed_of
+from facewright.training.batches import (
+    CropSource,
+    Step,
+    crops_digest,
+    make_plan,
+    read_ahead,
+    seed_of,
+)
 from facewright.training.checkpoint import (
     Checkpoint,
     last_checkpoint,
+    must_see,
     named_checkpoint,
     only_writer,
     save_checkpoint,
@@ -47,7 +55,8 @@ class Trained:
     seconds: float  # all runs together if it was cut off and went on
     images_per_second: float  # mean over all of it
     waited: float  # share of the time that was spent waiting for crops
-    resumed: list[int] = field(default_factory=list)  # the steps after which it went on
+    resumed: list[int] = field(default_factory=list)  # the steps after which it went on …
+    checkpoints: list[str] = field(default_factory=list)  # … and what from, as `checkpoint_digest`
     chosen_epoch: int | None = None  # whose weights these are, where epochs were compared
     label_noise: pd.DataFrame | None = None  # of a head with sub-centres, on the first process
 
@@ -94,9 +103,9 @@ def fit(
     and at the end of every epoch, on the first process only. With a `checkpoint_dir` the state is
     saved every `checkpoint_every` steps, and a training with the same `checkpoint_key` goes on from
     the last to the very weights that it would have reached; `resume` names one of any training of
-    the same network, head, identities and optimizer. The same crops, parameters, seed, machine and
-    number of threads give, on a CPU, the same weights. PyTorch's generators of the CPU and of the
-    GPU that trains are afterwards as they were.
+    the same network, head, crops, steps, seed and optimizer. The same crops, parameters, seed,
+    machine and number of threads give, on a CPU, the same weights. PyTorch's generators of the CPU
+    and of the GPU that trains are afterwards as they were.
 
     Raises:
         TrainingError: an unknown name; settings under which nothing is learnt; too few identities
@@ -133,9 +142,11 @@ def fit(
             "optimizer": optimizer,
             "identities": len(crops.identities),
             "names_digest": values_digest(list(crops.identities)),
-            "crops": len(crops),  # these three say what a step and an epoch are
+            "crops": len(crops),  # these say what a step and an epoch are, and what is left of it
+            "crops_digest": crops_digest(crops),
             "batch_size": batch_size,
             "crops_per_identity": crops_per_identity,
+            "seed": seed,
         }
         learner = build_learner(
             group,
@@ -281,6 +292,7 @@ def _resume(
     found = group.from_first(found)
     if found is None:
         return 0
+    must_see(found.path, group)
     if found.step > steps:
         raise TrainingError(
             f"{found.path} is of step {found.step} and this training ends with {steps}: "
@@ -326,6 +338,7 @@ def _trained(learner: Learner, label_noise: pd.DataFrame | None, crops: CropSour
         images_per_second=tally.all_crops / tally.all_seconds,
         waited=tally.all_waited / tally.all_seconds,
         resumed=tally.resumed,
+        checkpoints=tally.checkpoints,
         chosen_epoch=learner.best.get("epoch"),
     )
 

@@ -50,7 +50,8 @@ def build_optimizer(
     """SGD with Nesterov momentum 0.9, or AdamW, over those of `parameters` that are trained.
 
     Weights with two dimensions or more decay; biases, BatchNorm and PReLU do not, since pulling
-    them to zero regularizes nothing (He et al., "Bag of Tricks", CVPR 2019).
+    them to zero regularizes nothing (He et al., "Bag of Tricks", CVPR 2019). The biases of head
+    `softmax` are a column of its weights, and decay with them.
 
     Raises:
         TrainingError: no optimizer has that name.

@@ -66,10 +66,11 @@ def hold_out(crops: CropSource, *, identities: int, seed: int) -> tuple[CropSour
     random = np.random.default_rng(seed_of(seed, "validation", 0))
     held = np.zeros(len(counts), dtype=bool)
     held[random.choice(able, identities, replace=False)] = True
-    return _part(crops, ~held), _part(crops, held, most=MOST)
+    return part_of(crops, ~held), part_of(crops, held, most=MOST)
 
 
-def _part(crops: CropSource, chosen: npt.NDArray[np.bool_], most: int | None = None) -> Part:
+def part_of(crops: CropSource, chosen: npt.NDArray[np.bool_], most: int | None = None) -> Part:
+    """The crops of the `chosen (identities,)`, or `most` of them, dealt out in turns."""
     number = np.cumsum(chosen) - 1
     labels = np.asarray(crops.labels)
     indices = np.flatnonzero(chosen[labels])

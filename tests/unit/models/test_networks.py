@@ -1,5 +1,6 @@
 """Embedding networks: their sizes, their output, and what they promise to quantizers and others."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import backbones
 from facewright.errors import TrainingError
 from facewright.models import NETWORKS, build_network
 from facewright.models.cost import network_cost
+from facewright.models.recognizer import WEIGHTS
+from facewright.models.weights import save_network
 
 # The same classes as others in the list, only with more or wider blocks.
 LARGE = {"iresnet34", "iresnet50", "iresnet100", "vit_s", "vit_b", "ghostfacenet", "edgeface_s"}
@@ -66,12 +70,45 @@ def test_parameters_are_as_published_for_512_values(name: str, millions: float) 
 def test_the_guide_lists_what_the_code_counts() -> None:
     table, _, _ = GUIDE.read_text(encoding="utf-8").partition("\n## ")
     lines = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
-    listed = {cells[1].strip(" `"): (cells[2].strip(), cells[3].strip()) for cells in lines}
+    listed = {cells[1].strip(" `"): [cell.strip() for cell in cells[2:5]] for cells in lines}
     counted = {name: network_cost(name, embedding_size=512) for name in NETWORKS}
     assert listed == {
-        name: (f"{cost.parameters / 1e6:.2f}", f"{cost.multiply_adds / 1e9:.2f}")
+        name: [
+            f"{cost.parameters / 1e6:.2f}",
+            f"{cost.multiply_adds / 1e9:.2f}",
+            f"{file_size(name) / 1e6:.1f}",
+        ]
         for name, cost in counted.items()
     }
+
+
+def file_size(name: str) -> int:
+    """Bytes of the safetensors file: eight, a header in JSON padded to eight, and the tensors."""
+    with torch.device("meta"):
+        state = build_network(name, embedding_size=512).state_dict()
+    header, end = {}, 0
+    for key, value in state.items():
+        begin, end = end, end + value.numel() * value.element_size()
+        kind = {torch.float32: "F32", torch.int64: "I64"}[value.dtype]
+        header[key] = {"dtype": kind, "shape": list(value.shape), "data_offsets": [begin, end]}
+    return 8 + -(-len(json.dumps(header, separators=(",", ":"))) // 8) * 8 + end
+
+
+def test_the_file_is_as_large_as_is_counted(tmp_path: Path) -> None:
+    network = build_network("resnet_tiny", embedding_size=512)
+    about = {"network": "resnet_tiny", "embedding_size": 512, "data_digest": "", "code_digest": ""}
+    save_network(tmp_path, network, name="size", **about)
+    size = (tmp_path / WEIGHTS["torch"]).stat().st_size
+    assert size == pytest.approx(file_size("resnet_tiny"), abs=1000)
+
+
+def test_the_guide_has_the_columns_that_the_benchmark_prints() -> None:
+    rate = {"median": 2.0, "low": 1.0, "high": 3.0}
+    row = {"parameters": 1, "multiply_adds": 1, "bytes": 1}
+    row |= {f"images_per_s_{kind}": rate for kind in backbones.PRECISIONS}
+    head, _, cells = backbones.table({"resnet_tiny": row}).splitlines()
+    assert head in GUIDE.read_text(encoding="utf-8").splitlines()
+    assert cells.endswith("| 2 (1–3) | 2 (1–3) |")
 
 
 @pytest.mark.parametrize("name", TRIED)

@@ -1,5 +1,7 @@
 """The triplet loss against three loops over the batch, in plain Python."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -116,6 +118,13 @@ def test_autocast_copies_and_zeros_do_no_harm(dtype: torch.dtype) -> None:
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
     assert not x.grad[3].any()
+
+
+@pytest.mark.parametrize("rows", [[0], [5], slice(None)])
+def test_embeddings_that_are_no_numbers_give_a_loss_that_is_none(rows: Any) -> None:
+    x = torch.randn(12, 4, generator=torch.Generator().manual_seed(5))
+    x[rows] = float("nan")
+    assert torch.isnan(make(0.5)(x, torch.arange(12) % 3))
 
 
 def test_it_has_no_parameters_and_refuses_what_it_cannot_use() -> None:

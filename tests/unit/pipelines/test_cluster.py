@@ -10,8 +10,9 @@ from kfp import compiler
 
 from components.images import CUDA_IMAGE, IMAGE, TENSORRT_IMAGE
 from facewright.errors import ParamsError
+from facewright.stages import train_job
 from pipelines import cluster
-from pipelines.cluster import CLUSTER, STEPS, load
+from pipelines.cluster import CLUSTER, STEPS, VOLUME, load
 from pipelines.graph import pipeline
 
 ROOT = Path(__file__).parents[3]
@@ -80,6 +81,25 @@ def test_each_part_of_align_and_their_join_get_what_align_gets(usual: Any, tmp_p
         assert kubernetes[name] == usual[1]["exec-align"]
     assert load(file).tasks == (*STEPS[:3], "align-part", "align-join", *STEPS[4:])
     assert load().tasks == STEPS
+
+
+def test_a_training_on_many_nodes_is_made_by_a_step_that_sees_their_volume(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER.read_text().replace("nodes: null", "nodes: 4"))
+    executors, kubernetes = compiled(file, tmp_path)
+    assert "exec-train" not in executors
+    assert executors["exec-train-job"]["container"]["image"] == load(file).image
+    (mount,) = kubernetes["exec-train-job"]["pvcMount"]
+    assert (mount["constant"], mount["mountPath"]) == (VOLUME, str(train_job.VOLUME))
+    assert not any("pvcMount" in config for name, config in kubernetes.items() if "job" not in name)
+    assert "train-job" in load(file).tasks
+    assert len(load(file).tasks) == len(STEPS)
+
+    file.write_text(
+        file.read_text().replace("8Gi, gpus: 0, retries: 2", "8Gi, gpus: 1, retries: 2")
+    )
+    with pytest.raises(ParamsError, match=r"steps\.train\.gpus: the nodes have the GPUs"):
+        load(file)
 
 
 @pytest.mark.parametrize(

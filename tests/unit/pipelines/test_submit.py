@@ -68,6 +68,16 @@ def test_a_run_is_started_with_what_the_checkout_says(
     assert kubeflow.asked("GET", "/runs/") == 0  # without --wait nobody looks at it
 
 
+def test_a_training_on_many_nodes_runs_as_who_may_make_one(
+    run: Submit, kubeflow: Kubeflow, checkout: Path
+) -> None:
+    cluster = checkout / "cluster.yaml"
+    cluster.write_text(CLUSTER.read_text().replace("nodes: null", "nodes: 4"))
+    assert run("--cluster", str(cluster)) == 0
+    (made,) = kubeflow.runs
+    assert made["service_account"] == "facewright-train"
+
+
 def test_the_same_pipeline_is_uploaded_once(
     run: Submit, kubeflow: Kubeflow, checkout: Path
 ) -> None:

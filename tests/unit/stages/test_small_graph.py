@@ -3,6 +3,7 @@
 Accuracy means nothing here (one epoch on some photos); the whole sample set has its own test.
 """
 
+import hashlib
 import io
 import json
 import re
@@ -26,7 +27,7 @@ from facewright.evaluation import verification_metrics
 from facewright.files import directory_digest
 from facewright.models.recognizer import read_card
 from facewright.registry.promotion import champion
-from facewright.registry.tracking import RECOGNIZER_TAG, START_TAG, connect
+from facewright.registry.tracking import RECOGNIZER_TAG, RESUMED_TAG, START_TAG, connect
 
 ROOT = Path(__file__).parents[3]
 TRAIN, VERIFY, PHOTOS = 5, 4, 4
@@ -386,6 +387,25 @@ def test_a_teacher_is_tuned_with_sub_centres_and_its_labels_are_judged(
     assert sheet.size == (8 * 112, 6 * 112)
     first = np.asarray(sheet.convert("RGB"))[:112, :112]
     assert np.array_equal(first, crops.batch([0])[0])
+
+
+def test_a_killed_training_from_the_champion_tells_what_it_went_on_from(
+    project: Path, retraining: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*rest: Any) -> None:
+        raise KeyboardInterrupt
+
+    values = retraining | {"start": "models:/facewright@champion", "checkpoint_every": 2}
+    with monkeypatch.context() as patch:
+        patch.setattr("facewright.stages.train._write", killed)
+        assert train_with(**values) == 130
+    (left,) = Path("artifacts/.train.checkpoints").glob("*.checkpoint")
+    digest = hashlib.sha256((left / "checkpoint.json").read_bytes()).hexdigest()
+    assert train_with(**values) == 0
+    tags = last_run(connect()).data.tags
+    assert tags[RESUMED_TAG] == f"2 from {digest[:16]}"
+    champion_of = read_card(project / "artifacts" / "train" / "teacher")
+    assert tags[START_TAG] == champion_of.weights_sha256 != tags[RECOGNIZER_TAG]
 
 
 def test_no_face_is_logged_unless_asked_for(artifacts: Path) -> None:

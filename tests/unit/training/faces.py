@@ -132,5 +132,7 @@ def train_without_batchnorm(
         "angles": [] if noise is None else noise["angle"].sort_index().tolist(),  # to centres
         "reports": reports,
         "resumed": trained.resumed,
+        "rates": [row.get("validation_true_match_rate") for row in trained.history],
+        "chosen": trained.chosen_epoch,
         "main": is_main_process(),
     }

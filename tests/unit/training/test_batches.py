@@ -19,6 +19,10 @@ def numbered(count: int) -> npt.NDArray[np.int64]:
     return np.arange(count) % 5
 
 
+def numbered_people(people: int, photos: int) -> npt.NDArray[np.int64]:
+    return np.arange(people).repeat(photos)
+
+
 PLAN = Plan(numbered(103), batch_size=10, epochs=3, seed=7)
 
 
@@ -98,6 +102,18 @@ def test_identities_come_equally_often_however_many_crops_they_have(per_identity
     assert set(crops) <= set(range(len(labels)))
     again = [step.crops.tolist() for step in steps(plan, start=20)]
     assert again == [step.crops.tolist() for step in steps(plan)][20:]
+
+
+@pytest.mark.parametrize(("people", "places"), [(5, 3), (7, 4), (4, 4), (9, 2)])
+def test_nobody_comes_twice_in_a_step(people: int, places: int) -> None:
+    """Rounds of all people end in mid-step, with those whom the step has already behind."""
+    plan = Plan(numbered_people(people, 20), 2 * places, 4, 3, crops_per_identity=2)
+    seen: Counter[int] = Counter()
+    for step in steps(plan):
+        whom = plan.labels[step.crops][::2].tolist()
+        seen.update(whom)
+        assert len(set(whom)) == places
+    assert max(seen.values()) - min(seen.values()) <= plan.epochs
 
 
 def test_epochs_and_seeds_shuffle_anew() -> None:

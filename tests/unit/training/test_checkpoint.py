@@ -149,6 +149,21 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "damaged" in capsys.readouterr().err
 
 
+class Apart(Processes):
+    """A second process that sees another disk than the first, which has made its folder there."""
+
+    def from_first(self, value: Any) -> Any:
+        return value
+
+
+def test_a_process_without_the_shared_disk_says_so_in_one_line(tmp_path: Path) -> None:
+    other = Apart(1, 2, torch.device("cpu"))
+    with pytest.raises(TrainingError, match=r"process 1 of 2 does not see .*step-00000007") as one:
+        save(tmp_path, 7, group=other)
+    assert "a disk that they share" in str(one.value)
+    assert "\n" not in str(one.value)
+
+
 def test_a_named_one_is_taken_whatever_its_key(tmp_path: Path) -> None:
     path = save(tmp_path, 4, key="other parameters")
     assert named_checkpoint(path, about=ABOUT).state()["done"] == 4

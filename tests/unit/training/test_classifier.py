@@ -4,6 +4,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from facewright.models.heads import HEADS, Head, build_head
 from facewright.training import classifier as module
 from facewright.training.batches import Pass
-from facewright.training.classifier import Classifier, _CrossEntropy
+from facewright.training.classifier import Classifier, _CrossEntropy, draw_with
 from facewright.training.distributed import Processes, process_group
 from facewright.training.schedule import build_optimizer
 
@@ -350,6 +351,27 @@ def test_the_choice_is_that_of_its_step() -> None:
     assert torch.equal(chosen(7), chosen(3, 5, 7))
     assert not torch.equal(chosen(7), chosen(8))
     assert len(chosen(7)) == 6  # round(0.5 · 11)
+
+
+@pytest.mark.parametrize("own", [[], [0], [9], [0, 1, 2], [3, 4, 8], list(range(7))])
+def test_every_choice_of_the_others_is_as_likely(own: list[int]) -> None:
+    """Seven of ten: of those that are not `own` each comes as often, and each pair together."""
+    times = np.zeros((10, 10))
+    draws = 2000
+    for seed in range(draws):
+        chosen = draw_with(np.array(own, dtype=np.int64), among=10, count=7, seed=seed)
+        assert len(chosen) == 7
+        assert (np.diff(chosen) > 0).all()
+        assert 0 <= chosen[0] <= chosen[-1] < 10
+        times[np.ix_(chosen, chosen)] += 1
+    rest = [number for number in range(10) if number not in own]
+    assert (times[own][:, own] == draws).all()
+    left, n = 7 - len(own), len(rest)
+    inner = times[np.ix_(rest, rest)] / draws
+    within = 5 * (0.25 / draws) ** 0.5
+    assert np.diag(inner) == pytest.approx(left / n, abs=within)
+    apart = inner[~np.eye(n, dtype=bool)]
+    assert apart == pytest.approx(left * (left - 1) / (n * (n - 1)), abs=within)
 
 
 # --- cross-entropy -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import torch
 from facewright.errors import TrainingError
 from facewright.training import learner
 from facewright.training.checkpoint import last_checkpoint
-from facewright.training.distributed import Processes
+from facewright.training.distributed import Processes, process_group
 
 from .faces import Killed, RecordedCrops, ToyCrops, train_without_batchnorm, without_batchnorm
 from .processes import belongs, run_together
@@ -54,6 +54,22 @@ RUNS = (
 )  # processes, and how many batches they read until they are killed
 
 
+# Epochs are compared on people held out, weights are averaged, and the second half names the first.
+HALVES: dict[str, Any] = {"validation_identities": 2, "average": 0.5, "checkpoint_every": 4}
+
+
+def in_halves(folder: Path, half: int) -> dict[str, Any]:
+    """Two epochs of four steps, or the two after them at another rate."""
+    changed: dict[str, Any] = {"epochs": 2}
+    if half:
+        named = folder / "step-00000008-key.checkpoint"
+        changed = {"resume": named, "learning_rate": 0.02, "checkpoint_key": "second"}
+    crops = ToyCrops(people=5)
+    noise = np.random.default_rng(1).integers(0, 256, crops.images.shape)
+    crops.images = (0.15 * crops.images + 0.85 * noise).astype(np.uint8)  # else all are told apart
+    return train_without_batchnorm(folder, crops, **HALVES | changed)
+
+
 def work(folder: str) -> None:
     """All that the tests ask of two processes; each writes down what it saw."""
     learner.build_network = without_batchnorm
@@ -71,6 +87,9 @@ def work(folder: str) -> None:
         except Killed:
             assert batches is not None
         seen[f"run {run}"] = crops.read
+    for half in (0, 1):
+        belongs(group=len(TOGETHER) + len(RUNS) + half, processes=2)
+        seen[f"half {half}"] = in_halves(Path(folder, "halves"), half)
     belongs(group=0, processes=2)
     worker = "main" if seen["plain"]["main"] else "other"
     Path(folder, f"{worker}.json").write_text(json.dumps(seen))
@@ -80,7 +99,7 @@ def work(folder: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the two processes have left what they saw, and a training's checkpoints."""
     folder = tmp_path_factory.mktemp("two")
-    run_together(work, str(folder), processes=2, groups=len(TOGETHER) + len(RUNS))
+    run_together(work, str(folder), processes=2, groups=len(TOGETHER) + len(RUNS) + 2)
     return folder
 
 
@@ -123,6 +142,21 @@ def test_two_processes_that_sample_agree_and_learn(seen: list[dict[str, Any]]) -
         assert first[key] == second[key]
     assert first["losses"][-1] < first["losses"][0]
     assert len(first["angles"]) == 27
+
+
+def test_two_processes_choose_average_and_go_on_from_a_named_checkpoint_as_one_does(
+    seen: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    for half in (0, 1):
+        one = in_halves(tmp_path, half)
+        first, second = (process[f"half {half}"] for process in seen)
+        assert first["resumed"] == second["resumed"] == one["resumed"] == [[], [8]][half]
+        for key in ("losses", "norms", "weights"):
+            assert first[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5)
+            assert first[key] == second[key]
+        assert first["rates"] == second["rates"] == pytest.approx(one["rates"], abs=0.02)
+        assert len(set(one["rates"])) > 1
+        assert first["chosen"] == second["chosen"] == one["chosen"]
 
 
 def test_two_then_one_then_two_processes_are_one_training(seen: list[dict[str, Any]]) -> None:
@@ -173,6 +207,13 @@ def test_who_loses_another_process_says_so_and_the_checkpoint_before_is_there(
 ) -> None:
     run_together(be_left, str(tmp_path), processes=2, groups=1, killed=1)
     assert (tmp_path / "told").exists()
+
+
+def test_the_search_for_convolutions_is_off_again_after_training() -> None:
+    assert not torch.backends.cudnn.benchmark
+    with process_group():
+        assert torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_the_gpu_of_a_process_is_named_where_there_is_one() -> None:

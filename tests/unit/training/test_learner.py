@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from facewright.models import NETWORKS, build_network
-from facewright.training.learner import embedding_layers, freeze
+from facewright.training.learner import Learner, embedding_layers, freeze
 
 # The linear layers between the features and the embedding, where it is not one.
 LINEAR = {
@@ -63,6 +63,16 @@ def test_freezing_leaves_them_alone_to_be_trained(name: str) -> None:
     everything = sum(value.numel() for value in network.parameters())
     trained = sum(value.numel() for value in network.parameters() if value.requires_grad)
     assert trained < everything
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_of_what_is_frozen_dropout_alone_acts(name: str) -> None:
+    network = without_numbers(name)
+    learner = Learner(network, nn.Identity(), None, None, "fp32", 1.0)  # type: ignore[arg-type]
+    learner.training_mode(frozen=True)
+    made = {id(each) for layer in embedding_layers(network) for each in layer.modules()}
+    active = [each for each in network.modules() if each.training and id(each) not in made]
+    assert [type(each) for each in active] == [nn.Dropout]
 
 
 def test_a_gain_that_is_never_trained_is_not_when_the_rest_is_frozen() -> None:
