@@ -140,7 +140,7 @@ def network_costs() -> dict[str, dict[str, Rate]]:
     """Multiply-adds (10⁹) and file (MB) of every network, from the table of networks.md."""
     path = "docs/guides/networks.md"
     rows = re.findall(
-        r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$",
+        r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|",
         (ROOT / path).read_text(),
         re.MULTILINE,
     )
