@@ -310,6 +310,24 @@ def test_what_the_guide_says_of_other_plans_is_so() -> None:
     assert rare.checkpoint_hours == pytest.approx(0.5, abs=0.05)
 
 
+def part_minutes(of: Job, parts: int) -> float:
+    """Align in so many parts, as the guide reckons it."""
+    read, write = (1e6 * of.rate(f"{way}_mb_per_s") for way in ("read", "write"))
+    pod = of.rate(f"align_{of.data.faces}") * of.rate("cores_per_pod")
+    seconds = parts * of.photo_bytes / read + of.data.photos / pod / parts + of.crop_bytes / write
+    if parts > 1:
+        seconds += of.crop_bytes / read + of.data.photos / 8800 + of.crop_bytes / write
+    return seconds / 60
+
+
+def test_what_the_guide_says_of_parts_of_align_is_so() -> None:
+    guide = (ROOT / "docs/guides/scale.md").read_text()
+    for name in ("casia", "vggface2", "ms1mv2", "webface42m"):
+        jobs = [job(name), job(name, network_mb_per_s=1000)]
+        cells = [f"{part_minutes(of, parts):,.0f}" for of in jobs for parts in (1, 4)]
+        assert f"| {' | '.join([jobs[0].data.title, *cells])} |" in guide
+
+
 def test_own_numbers_change_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--dataset", "casia", "--gpus", "2", "--gpu-images-per-s", "3000", "--gpu-hour", "3"])
     *_, last = capsys.readouterr().out.rstrip("\n").splitlines()
