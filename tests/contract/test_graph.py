@@ -106,6 +106,16 @@ def test_the_same_stages(kubeflow: dict[str, Any]) -> None:
     assert set(kubeflow) == set(STEPS)
 
 
+def test_steps_install_nothing(tmp_path: Path) -> None:
+    """All that they need is in their images, whose file system cannot be written."""
+    file = tmp_path / "pipeline.yaml"
+    for nodes in (None, 4):
+        compiler.Compiler().compile(pipeline(replace(load(), nodes=nodes)), str(file))
+        text = file.read_text()
+        assert "facewright.stages" in text
+        assert "pip install" not in text
+
+
 def test_on_many_nodes_it_is_the_same_graph(kubeflow: dict[str, Any], tmp_path: Path) -> None:
     """But for the step that trains, which has more parameters."""
     many = tasks_of(replace(load(), nodes=4), tmp_path / "pipeline.yaml")
