@@ -292,12 +292,12 @@ def _begin(client: Any, model: str) -> str:
     apart = client.create_experiment(
         f"{name}{BEING_MADE} ({secrets.token_hex(4)})", tags={"mlflow.note.content": note}
     )
-    run = client.create_run(apart, run_name="ledger", tags={TAG: model})
-    run_id = str(run.info.run_id)
-    client.set_terminated(run_id, "FINISHED")
-    try:
+    try:  # any of these fails where another was first, who deletes this experiment
+        run = client.create_run(apart, run_name="ledger", tags={TAG: model})
+        run_id = str(run.info.run_id)
+        client.set_terminated(run_id, "FINISHED")
         client.rename_experiment(apart, name)
-    except MlflowException:  # another was first, or the server's answer was lost
+    except MlflowException:  # or the server's answer was lost
         if (found := _find(client, model)) is None:
             raise
         run_id = str(found.info.run_id)
