@@ -106,3 +106,7 @@ def _containers(cluster: Cluster) -> local.DockerRunner:
             docker.types.Mount(LEDGER_KEYS_FOLDER, str(keys), "bind"),
         ],
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
