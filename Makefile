@@ -62,8 +62,8 @@ servers-stop:
 kfp-local: .venv/dev data
 	python -m pipelines.local
 
-# PyTorch without CUDA's libraries, which its default packages bring.
-TORCH_CPU ?= https://download.pytorch.org/whl/cpu
+# The index of PyTorch's builds for CPUs, named on its site; else CUDA's libraries come with it.
+TORCH_CPU ?=
 DOCKER ?= docker
 build = $(DOCKER) build $(BUILD_ARGS) --build-arg GIT_COMMIT=$(shell git rev-parse HEAD)
 images:
