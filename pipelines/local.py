@@ -35,7 +35,10 @@ USER = f"{os.getuid()}:{os.getgid()}"  # so that what containers write belongs t
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the pipeline on `data/` of this working tree, or of a repository; 0 when it went well,
     else 2."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if {options.docker, bool(options.repository), bool(options.revision)} == {True, False}:
+        parser.error("--docker, --repository and --revision go together")
     ROOT.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri())
     try:
