@@ -108,15 +108,23 @@ def measure(detect: Callable[[np.ndarray], Faces], images: list) -> tuple[float,
     return rate, float(np.median(errors)), missed
 
 
-def main() -> None:
-    """Measure everyone in turn, `--repeats` times, so that a busy machine hits all alike."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--photos", type=int, default=500)
+def asked(about: str, *, photos: int) -> argparse.Namespace | None:
+    """How many photos of LFW, and how often; None, and said, where LFW is not there."""
+    parser = argparse.ArgumentParser(description=about.partition("\n")[0])
+    parser.add_argument("--photos", type=int, default=photos)
     parser.add_argument("--repeats", type=int, default=3)
     wanted = parser.parse_args()
-    if not (DATA / "lfw").is_dir():
-        print(f"skipped: no LFW in {DATA}: set FACEWRIGHT_DATA", file=sys.stderr)
-        print(json.dumps({"skipped": "no data"}))
+    if (DATA / "lfw").is_dir():
+        return wanted
+    print(f"skipped: no LFW in {DATA}: set FACEWRIGHT_DATA", file=sys.stderr)
+    print(json.dumps({"skipped": "no data"}))
+    return None
+
+
+def main() -> None:
+    """Measure everyone in turn, `--repeats` times, so that a busy machine hits all alike."""
+    wanted = asked(__doc__, photos=500)
+    if wanted is None:
         return
     images = photos(wanted.photos)
     detectors = {"ours": load_detector("mtcnn", min_face=MIN_FACE, threshold=0.7).detect}

@@ -13,10 +13,8 @@ one thread, so that other work on the machine matters less; medians over the rep
 turns, with the least and the most. Bytes are means. The last line is one JSON object.
 """
 
-import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,7 +25,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from benchmarks.alignment import DATA, MIN_FACE, photo_files
+from benchmarks.alignment import MIN_FACE, asked, photo_files
 from facewright.alignment import crop_face
 from facewright.datasets.crops import Crops
 from facewright.datasets.form import DatasetWriter
@@ -67,13 +65,8 @@ def rate(work: Callable[[], object], count: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--photos", type=int, default=600)
-    parser.add_argument("--repeats", type=int, default=3)
-    wanted = parser.parse_args()
-    if not (DATA / "lfw").is_dir():
-        print(f"skipped: no LFW in {DATA}: set FACEWRIGHT_DATA", file=sys.stderr)
-        print(json.dumps({"skipped": "no data"}))
+    wanted = asked(__doc__, photos=600)
+    if wanted is None:
         return
     start_worker(DETECTOR, True)  # this process is the worker, on one thread
     files = photo_files(wanted.photos)

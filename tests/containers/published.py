@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,10 +93,11 @@ def published(project: Path, docker: Docker, stack: Stack, folder: Path) -> Iter
 
 
 def let_containers_read(key: Path) -> None:
-    """Make the ledger's key if it is not there, readable by the group that containers run in."""
+    """Make the ledger's key if it is not there, readable by the group that containers run in, and
+    open the way to it from the folder of temporary files, in which it lies."""
     from facewright.registry.ledger_keys import signer
 
     signer()
     key.chmod(0o640)
-    for folder in key.parents[:3]:
-        folder.chmod(0o755)
+    for folder in key.parents[: len(key.relative_to(tempfile.gettempdir()).parts) - 1]:
+        folder.chmod(folder.stat().st_mode | 0o055)
