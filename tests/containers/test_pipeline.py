@@ -3,6 +3,8 @@ and S3, MLflow on PostgreSQL and S3; the figures are those of `dvc repro`."""
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,26 @@ TIMINGS = ("_ms", "seconds", "images_per_second", "data_wait")
 def metrics(folder: Path) -> dict[str, float]:
     values = json.loads((folder / "metrics.json").read_text())
     return {key: value for key, value in values.items() if not key.endswith(TIMINGS)}
+
+
+def test_a_container_that_is_killed_leaves_nothing_half_written(cluster: Published) -> None:
+    """As when a pod is evicted; the next test is its rerun."""
+    docker = cluster.docker
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(cluster.run)
+        ours: list[str] = []
+        while not ours and not run.done():
+            time.sleep(0.5)
+            listed = docker.run("ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}").stdout
+            ours = [line.split()[0] for line in listed.splitlines() if _runs("train", line)]
+        time.sleep(5.0)  # it reads crops by now
+        docker.run("kill", *ours)
+        done = run.result()
+    assert done.returncode == 2
+    runs = cluster.project / "artifacts" / "kfp-local"
+    assert list(runs.glob("*/align/output/metrics.json"))
+    assert not list(runs.glob("*/train/output/*"))
+    assert not list(runs.glob("*/distill"))
 
 
 def test_containers_give_the_metrics_of_dvc_and_promote(cluster: Published) -> None:
@@ -64,3 +86,7 @@ def test_wrong_credentials_of_the_store_stop_at_fetch(cluster: Published) -> Non
     assert "the server refuses these credentials" in done.stdout
     (new,) = set(runs.glob("*")) - before
     assert not list(new.glob("validate/output/metrics.json"))
+
+
+def _runs(component: str, listed: str) -> bool:
+    return f"--function_to_execute {component}" in listed.replace('"', " ").replace("  ", " ")

@@ -1,7 +1,10 @@
 """The parts of align by Kubeflow's own local runner: the crops are those of one run."""
 
+import builtins
 import dataclasses
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +46,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the runner does to this process: two of its threads that end together leave `print`
+    indenting for ever, and the root logger as it is not otherwise."""
+    monkeypatch.setattr(builtins, "print", builtins.print)
+    logger = logging.getLogger()
+    monkeypatch.setattr(logger, "handlers", list(logger.handlers))
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     found = (file for file in folder.rglob("*") if file.is_file())
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in found}
 
 
 def test_two_parts_and_their_join_are_one_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, undone: None
 ) -> None:
     usual = load()
     dealt = usual.steps["align"].model_copy(update={"parts": 2})
