@@ -13,10 +13,12 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# DVC, MLflow and Great Expectations do not report to their makers from here.
+# DVC, Great Expectations, MLflow and ONNX Runtime do not report to their makers from here.
+export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
+export ORT_DISABLE_TELEMETRY := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run data test test-realdata test-servers test-pipeline test-browser lint kfp-local \

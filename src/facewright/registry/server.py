@@ -65,13 +65,11 @@ def open_client() -> Any:
     """An `MlflowClient` of the configured server, which was found to answer.
 
     mlflow reads its settings from the environment when it is imported, so they are set here:
-    telemetry and chatter off, and requests that give up after seconds rather than minutes.
+    chatter off, and requests that give up after seconds rather than minutes.
 
     Raises:
         RegistryError: nothing answers at the address, or it is no MLflow server or database.
     """
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
     for key, value in (
         ("MLFLOW_LOGGING_LEVEL", "WARNING"),
         ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),

@@ -6,7 +6,6 @@ meta has `"reject": "REASON"` rejects the rows that break it; any other is only 
 """
 
 import json
-import os
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -124,7 +123,6 @@ class Expectations:
     outcomes: list[Outcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when it is imported
         import great_expectations as gx
 
         self._gx = gx
