@@ -3,14 +3,14 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from kfp import dsl
 from pydantic import AfterValidator, Field
 
 from facewright.errors import ParamsError
 from facewright.params import SECTIONS, check, load_section
-from facewright.params_heads import Positive, Section
+from facewright.params_heads import Positive, Section, beside
 
 CLUSTER = Path(__file__).with_name("cluster.yaml")
 STEPS = ("pin", "fetch", *SECTIONS, "gate", "register", "promote", "tell")
@@ -23,6 +23,10 @@ ACCOUNT, TRAIN_ACCOUNT = "facewright-pipeline", "facewright-train"
 VOLUME, VOLUME_FOLDER = "facewright-work", "/work"
 LEDGER, LEDGER_FOLDER = "facewright-ledger", "/etc/facewright/ledger"
 LEDGER_KEYS, LEDGER_KEYS_FOLDER = "facewright-ledger-keys", "/etc/facewright/ledger-keys"
+SHARED_MEMORY, SHARED_MEMORY_FOLDER = "shared-memory", "/dev/shm"
+# Kubernetes' rules for keys and values of labels and taints.
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+PREFIX = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
 def _pinned(image: str) -> str:
@@ -37,9 +41,67 @@ def _pinned(image: str) -> str:
 Image = Annotated[str, AfterValidator(_pinned)]
 
 
-class Step(Section):
+Amount = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
+
+
+def _bytes(amount: str) -> int:
+    return int(amount[:-2]) << (20 + 10 * ("Mi", "Gi", "Ti").index(amount[-2:]))
+
+
+def _key(text: str) -> str:
+    """The key of a label or taint, as an API server takes it."""
+    prefix, slash, name = text.rpartition("/")
+    if not (NAME.fullmatch(name) and (not slash or PREFIX.fullmatch(prefix))):
+        raise ValueError("a key is such as nvidia.com/gpu: a domain, if any, and up to 63 letters")
+    return text
+
+
+def _value(text: str) -> str:
+    """The value of a label or taint, which may be empty."""
+    if text and not NAME.fullmatch(text):
+        raise ValueError("a value is up to 63 letters, digits, '-', '_' and '.', in quotes")
+    return text
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    return {_key(key): _value(value) for key, value in labels.items()}
+
+
+class Toleration(Section):
+    """A taint that a pod puts up with, in Kubernetes' words."""
+
+    key: Annotated[str, AfterValidator(_key)]
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: Annotated[
+        Annotated[str, AfterValidator(_value)] | None,
+        Field(validate_default=True),
+        beside(
+            "operator",
+            lambda value, operator: (value is None) == (operator == "Exists"),
+            "give a value, or operator: Exists, which takes any",
+        ),
+    ] = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None  # None: all
+
+
+class Node(Section):
+    """Which nodes a step may run on: all that have these labels, and no taints but these."""
+
+    node_selector: Annotated[dict[str, str], AfterValidator(_labels)] = Field(default_factory=dict)
+    tolerations: list[Toleration] = Field(default_factory=list)
+
+
+class Step(Node):
     cpu: Positive
-    memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
+    memory: Amount
+    shared_memory: Annotated[
+        Amount | None,
+        beside(
+            "memory",
+            lambda part, whole: part is None or _bytes(part) < _bytes(whole),
+            "it is a part of the step's memory: take less than that",
+        ),
+    ] = None
     gpus: Annotated[int, Field(ge=0, le=1)]  # a step is one process, which uses one GPU
     retries: Annotated[int, Field(ge=0, le=10)]
     hours: Positive | None
@@ -50,6 +112,7 @@ class _File(Section):
     image: Image
     gpu_image: Image
     engine_image: Image
+    gpu_node: Node
     nodes: Annotated[int, Field(ge=1)] | None
     steps: dict[str, Any]
 
@@ -61,6 +124,7 @@ class Cluster:
     image: str
     gpu_image: str
     engine_image: str
+    gpu_node: Node  # of the steps with a GPU
     nodes: int | None  # of a TrainJob; None where the step trains
     steps: dict[str, Step]
 
@@ -91,8 +155,8 @@ def load(file: Path = CLUSTER) -> Cluster:
 
     Raises:
         ParamsError: it is missing or no YAML, a key or a step is unknown or missing, or a value is
-            bad: an image without a tag, an amount that Kubernetes would refuse, a GPU for a step
-            that others train for.
+            bad: an image without a tag, an amount or a label that Kubernetes would refuse, a
+            GPU for a step that others train for.
     """
     given = load_section(_File, file)
     if wrong := sorted(set(given.steps) ^ set(STEPS)):
@@ -103,7 +167,14 @@ def load(file: Path = CLUSTER) -> Cluster:
         raise ParamsError(f"{file}: steps.{dealt[0]}.parts: only align has parts: remove it")
     if given.nodes is not None and steps["train"].gpus:
         raise ParamsError(f"{file}: steps.train.gpus: the nodes have the GPUs: set it to 0")
-    return Cluster(given.image, given.gpu_image, given.engine_image, given.nodes, steps)
+    return Cluster(
+        image=given.image,
+        gpu_image=given.gpu_image,
+        engine_image=given.engine_image,
+        gpu_node=given.gpu_node,
+        nodes=given.nodes,
+        steps=steps,
+    )
 
 
 def place(
@@ -126,12 +197,12 @@ def place(
         task.set_retry(num_retries=step.retries, backoff_duration=BACKOFF, backoff_factor=2)
     if asks_mlflow:
         task.set_caching_options(False)
-    if config := _kubernetes(task.name, step):
+    if config := _kubernetes(task.name, step, cluster):
         task.platform_config["kubernetes"] = config
     return task
 
 
-def _kubernetes(name: str, step: Step) -> dict[str, Any]:
+def _kubernetes(name: str, step: Step, cluster: Cluster) -> dict[str, Any]:
     """What only Kubernetes knows, in the form that kfp-kubernetes 2.17 writes."""
     config: dict[str, Any] = {}
     if name == "fetch":
@@ -156,9 +227,15 @@ def _kubernetes(name: str, step: Step) -> dict[str, Any]:
             {"constant": VOLUME, "mountPath": VOLUME_FOLDER}
             | {"pvcNameParameter": {"runtimeValue": {"constant": VOLUME}}}
         ]
-    if step.gpus:
-        config["tolerations"] = [
-            {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    node = cluster.gpu_node if step.gpus else Node()
+    if labels := node.node_selector | step.node_selector:
+        config["nodeSelector"] = {"labels": labels}
+    if tolerations := node.tolerations + step.tolerations:
+        config["tolerations"] = [one.model_dump(exclude_none=True) for one in tolerations]
+    if step.shared_memory:
+        config["emptyDirMounts"] = [
+            {"volumeName": SHARED_MEMORY, "mountPath": SHARED_MEMORY_FOLDER}
+            | {"medium": "Memory", "sizeLimit": step.shared_memory}
         ]
     if step.hours is not None:
         config["activeDeadlineSeconds"] = str(round(step.hours * 3600))

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
@@ -343,7 +343,7 @@ def check(section: type[S], values: Any, *, where: str) -> S:
         elif first["type"] == "missing":
             message = "missing: add it"
         else:
-            message = f"{first['msg'].lower()}, got {first['input']!r}"
+            message = f"{first['msg'][:1].lower()}{first['msg'][1:]}, got {first['input']!r}"
         raise ParamsError(f"{where}{'.' if key else ''}{key}: {message}") from error
 
 
@@ -363,7 +363,9 @@ def _keys(section: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The keys that are known at `loc`; members of a union are told apart by their `name`."""
     place: Any = section
     for part in loc:
-        if members := get_args(place):
+        if get_origin(place) is list:
+            (place,) = get_args(place)
+        elif members := get_args(place):
             place = next(one for one in members if part in get_args(_field(one, "name")))
         else:
             place = _field(place, str(part))

@@ -17,6 +17,7 @@ from pipelines.graph import pipeline
 
 ROOT = Path(__file__).parents[3]
 K8S = ROOT / "k8s"
+SENT = ("exec-align", "exec-train", "exec-distill")  # to nodes of their own, in a test
 
 
 def compiled(file: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,7 +58,8 @@ def test_a_step_with_a_gpu_gets_the_image_and_the_node_for_it(tmp_path: Path) ->
     text = CLUSTER.read_text()
     file.write_text(
         text.replace(
-            "train: {cpu: 2, memory: 8Gi, gpus: 0", "train: {cpu: 8, memory: 64Gi, gpus: 1"
+            "train: {cpu: 2, memory: 8Gi, shared_memory: 1Gi, gpus: 0",
+            "train: {cpu: 8, memory: 64Gi, gpus: 1",
         )
     )
     executors, kubernetes = compiled(file, tmp_path)
@@ -67,7 +69,53 @@ def test_a_step_with_a_gpu_gets_the_image_and_the_node_for_it(tmp_path: Path) ->
     assert train["resources"]["accelerator"]["resourceCount"] == "1"
     (toleration,) = kubernetes["exec-train"]["tolerations"]
     assert (toleration["key"], toleration["operator"]) == ("nvidia.com/gpu", "Exists")
+    assert "nodeSelector" not in kubernetes["exec-train"]
     assert "accelerator" not in executors["exec-distill"]["container"]["resources"]
+    assert "tolerations" not in kubernetes["exec-distill"]
+
+
+def test_a_step_goes_where_the_file_sends_it(tmp_path: Path) -> None:
+    """In the form of kfp-kubernetes 2.17, whose own calls wrote what is expected here."""
+    file = tmp_path / "cluster.yaml"
+    own = (
+        "{node_selector: {disk: ssd, example.org/pool: faces}, "
+        "tolerations: [{key: example.org/pool, value: faces, effect: NoExecute}, "
+        "{key: spot, operator: Exists}], "
+    )
+    text = CLUSTER.read_text().replace(
+        "node_selector: {}", "node_selector: {disk: any, nvidia.com/gpu.product: NVIDIA-L4}"
+    )
+    text = text.replace("train: {", f"train: {own}").replace("align: {", f"align: {own}")
+    file.write_text(text.replace("shared_memory: 1Gi, gpus: 0", "gpus: 1"))
+    _, kubernetes = compiled(file, tmp_path)
+
+    gpu = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    tolerated = [
+        {"key": "example.org/pool", "operator": "Equal", "value": "faces", "effect": "NoExecute"},
+        {"key": "spot", "operator": "Exists"},
+    ]
+    labels = {"disk": "ssd", "example.org/pool": "faces"}
+    assert kubernetes["exec-align"]["nodeSelector"] == {"labels": labels}
+    assert kubernetes["exec-align"]["tolerations"] == tolerated
+    # Beside what all steps with a GPU get; a label of its own comes before theirs.
+    of_gpus = {"nvidia.com/gpu.product": "NVIDIA-L4"}
+    assert kubernetes["exec-train"]["nodeSelector"] == {"labels": of_gpus | labels}
+    assert kubernetes["exec-train"]["tolerations"] == [gpu, *tolerated]
+    assert kubernetes["exec-distill"]["nodeSelector"] == {"labels": of_gpus | {"disk": "any"}}
+    assert kubernetes["exec-distill"]["tolerations"] == [gpu]
+    elsewhere = [each for name, each in kubernetes.items() if name not in SENT]
+    assert not any("nodeSelector" in each or "tolerations" in each for each in elsewhere)
+
+
+def test_shared_memory_is_a_volume_in_memory(usual: Any) -> None:
+    """In the form of kfp-kubernetes 2.17's `empty_dir_mount`."""
+    given = load()
+    for name in STEPS:
+        size = given.steps[name].shared_memory
+        mount = {"volumeName": "shared-memory", "mountPath": "/dev/shm"}
+        expected = [mount | {"medium": "Memory", "sizeLimit": size}] if size else None
+        assert usual[1].get(f"exec-{name}", {}).get("emptyDirMounts") == expected
+    assert given.steps["train"].shared_memory
 
 
 def test_each_part_of_align_and_their_join_get_what_align_gets(usual: Any, tmp_path: Path) -> None:
@@ -96,7 +144,7 @@ def test_a_training_on_many_nodes_is_made_by_a_step_that_sees_their_volume(tmp_p
     assert len(load(file).tasks) == len(STEPS)
 
     file.write_text(
-        file.read_text().replace("8Gi, gpus: 0, retries: 2", "8Gi, gpus: 1, retries: 2")
+        file.read_text().replace("1Gi, gpus: 0, retries: 2", "1Gi, gpus: 1, retries: 2")
     )
     with pytest.raises(ParamsError, match=r"steps\.train\.gpus: the nodes have the GPUs"):
         load(file)
@@ -109,12 +157,28 @@ def test_a_training_on_many_nodes_is_made_by_a_step_that_sees_their_volume(tmp_p
         ("  tell:", "  told: {}\n  tell:", "steps.told: unknown: known are pin, fetch"),
         ("cpu: 0.5", "cpus: 0.5", "steps.pin.cpus: unknown key: did you mean 'cpu'?"),
         ("cpu: 0.5", "cpu: 500m", "steps.pin.cpu: input should be a valid number"),
-        ("memory: 1Gi", "memory: 1G", "steps.pin.memory: string should match pattern"),
+        ("memory: 1Gi", "memory: 1G", "string should match pattern '^[1-9][0-9]*(Mi|Gi|Ti)$', got"),
+        ("memory: 1Gi", "memory: 0Gi", "steps.pin.memory: string should match pattern"),
         ("gpus: 0", "gpus: 2", "steps.pin.gpus: input should be less than or equal to 1"),
         ("hours: 0.5", "hours: 0", "steps.pin.hours: input should be greater than 0"),
         ("parts: 1", "parts: 0", "steps.align.parts: input should be greater than or equal to 1"),
         ("hours: 0.5", "hours: 0.5, parts: 2", "steps.pin.parts: only align has parts: remove it"),
         ("gpu_image:", "gpu-image:", "gpu-image: unknown key: did you mean 'gpu_image'?"),
+        ("gpu_node:", "gpu_nodes:", "gpu_nodes: unknown key: did you mean 'gpu_node'?"),
+        ("node_selector:", "nodeSelector:", "gpu_node.nodeSelector: unknown key: did you mean"),
+        ("cpu: 0.5", "node_selector: {gpu: true}, cpu: 0.5", "steps.pin.node_selector.gpu: input"),
+        ("cpu: 0.5", "node_selector: {a/b/c: d}, cpu: 0.5", "steps.pin.node_selector: value error"),
+        ("cpu: 0.5", "node_selector: {A.b/c: d}, cpu: 0.5", "steps.pin.node_selector: value error"),
+        ("cpu: 0.5", "node_selector: {a: -d}, cpu: 0.5", "a value is up to 63 letters"),
+        ("cpu: 0.5", "tolerations: {key: a}, cpu: 0.5", "steps.pin.tolerations: input should be"),
+        ("operator: Exists", "operator: exists", "input should be 'Equal' or 'Exists', got"),
+        ("operator: Exists, ", "", "gpu_node.tolerations.0.value: value error, give a value, or"),
+        ("operator: Exists", "operator: Exists, value: x", "tolerations.0.value: value error"),
+        ("effect: NoSchedule", "effects: NoSchedule", "effects: unknown key: did you mean 'effect"),
+        ("effect: NoSchedule", "effect: Never", "gpu_node.tolerations.0.effect: input should be"),
+        ("shared_memory: 1Gi", "shared_memory: 64", "steps.train.shared_memory: input should be"),
+        ("shared_memory: 1Gi", "shared_memory: 8Gi", "steps.train.shared_memory: value error, it"),
+        ("shared_memory: 1Gi", "shared_memory: 8192Mi", "it is a part of the step's memory"),
         ("image: facewright:0.1.0", "image: fw:1;rm", "image: value error, an image needs a tag"),
     ],
 )
