@@ -74,7 +74,7 @@ images:
 	$(build) -f components/Dockerfile --target tensorrt -t facewright-tensorrt:0.1.0 .
 	$(build) -f mlflow/Dockerfile -t facewright-mlflow:3.17.2 .
 
-test-containers: .venv/dev
+test-containers: .venv/dev data
 	pytest -m containers
 
 k8s-validate: .venv/dev
