@@ -1,6 +1,8 @@
 """An ONNX recognizer in OpenVINO, on the CPU."""
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +12,27 @@ from facewright.errors import EngineError
 from facewright.models.recognizer import WEIGHTS, RecognizerCard
 
 
+@cache
+def _core() -> Any:
+    """OpenVINO, for the life of the process.
+
+    Its CPU plugin gives the thread that makes it a stack for signals, and frees that stack when the
+    last model is dropped, on whichever thread. On another than the maker's (a pool's, the garbage
+    collector's) nobody takes the stack back, and the next Ctrl-C or SIGTERM that Python would handle
+    is a segmentation fault without a word.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoRecognizer(Recognizer):
     """One compiled model with one inference stream."""
 
     def __init__(self, folder: Path, card: RecognizerCard, *, threads: int):
         super().__init__(folder, card)
         try:
-            import openvino
+            core = _core()
         except (ImportError, OSError) as error:
             raise EngineError(
                 "OpenVINO is not installed: `pip install openvino`, or set runtime to onnxruntime"
@@ -30,7 +46,7 @@ class OpenVinoRecognizer(Recognizer):
             "INFERENCE_PRECISION_HINT": "f32",
         }
         try:
-            self.model = openvino.Core().compile_model(str(path), "CPU", settings)
+            self.model = core.compile_model(str(path), "CPU", settings)
         except RuntimeError as error:
             raise EngineError(f"{path}: OpenVINO cannot open it: {error}") from error
 

@@ -1,6 +1,8 @@
 """Any backend: the same crops give the same unit embeddings, and what cannot be run is refused."""
 
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -252,3 +254,25 @@ def _plain(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options)
+
+
+DROPPED_ELSEWHERE = """
+import signal, sys, threading
+from pathlib import Path
+from facewright.engines import load_recognizer
+
+held = [load_recognizer(Path(sys.argv[1]), runtime=sys.argv[2])]
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_signals_work_after_a_recognizer_is_dropped_on_another_thread(
+    fp32: Path, runtime: str
+) -> None:
+    command = [sys.executable, "-c", DROPPED_ELSEWHERE, str(fp32), runtime]
+    assert subprocess.run(command, check=False).returncode == 7
