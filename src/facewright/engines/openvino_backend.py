@@ -18,8 +18,8 @@ def _core() -> Any:
 
     Its CPU plugin gives the thread that makes it a stack for signals, and frees that stack when the
     last model is dropped, on whichever thread. On another than the maker's (a pool's, the garbage
-    collector's) nobody takes the stack back, and the next Ctrl-C or SIGTERM that Python would handle
-    is a segmentation fault without a word.
+    collector's) nobody takes the stack back, and the next Ctrl-C or SIGTERM that Python handles is
+    a segmentation fault without a word.
     """
     import openvino
 
