@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.containers.daemon import Docker
 from tests.containers.published import Published
 
 pytestmark = pytest.mark.containers
@@ -20,18 +21,21 @@ def metrics(folder: Path) -> dict[str, float]:
     return {key: value for key, value in values.items() if not key.endswith(TIMINGS)}
 
 
+def containers_of(docker: Docker, component: str) -> list[str]:
+    """The ids of those that run it now."""
+    ids = docker.run("ps", "--quiet").stdout.split()
+    found = json.loads(docker.run("inspect", *ids).stdout) if ids else []
+    return [one["Id"] for one in found if component in one["Args"]]
+
+
 def test_a_container_that_is_killed_leaves_nothing_half_written(cluster: Published) -> None:
     """As when a pod is evicted; the next test is its rerun."""
-    docker = cluster.docker
     with ThreadPoolExecutor() as pool:
         run = pool.submit(cluster.run)
-        ours: list[str] = []
-        while not ours and not run.done():
+        while not (ours := containers_of(cluster.docker, "train")) and not run.done():
             time.sleep(0.5)
-            listed = docker.run("ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}").stdout
-            ours = [line.split()[0] for line in listed.splitlines() if _runs("train", line)]
-        time.sleep(5.0)  # it reads crops by now
-        docker.run("kill", *ours)
+        time.sleep(10.0)  # it learns by now
+        cluster.docker.run("kill", *ours)
         done = run.result()
     assert done.returncode == 2
     runs = cluster.project / "artifacts" / "kfp-local"
@@ -86,7 +90,3 @@ def test_wrong_credentials_of_the_store_stop_at_fetch(cluster: Published) -> Non
     assert "the server refuses these credentials" in done.stdout
     (new,) = set(runs.glob("*")) - before
     assert not list(new.glob("validate/output/metrics.json"))
-
-
-def _runs(component: str, listed: str) -> bool:
-    return f"--function_to_execute {component}" in listed.replace('"', " ").replace("  ", " ")
