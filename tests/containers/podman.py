@@ -27,6 +27,7 @@ PROGRAMS = {"podman": "podman", "catatonit": "catatonit", "ip": "iproute2", "uns
 # soft limit for the hard one, so both are the same.
 SETTINGS = """\
 [containers]
+base_hosts_file = "{hosts}"
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 [engine]
 runtime = "runc"
@@ -38,9 +39,14 @@ lock_type = "file"
 
 @dataclass
 class Podman:
-    """Images and containers of a folder, which are no other's."""
+    """Images and containers of a folder, which are no other's.
+
+    Args:
+        names: what containers call their common address.
+    """
 
     folder: Path
+    names: Sequence[str]
     process: Process = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +60,9 @@ class Podman:
         Raises:
             ServerError: they cannot be made here.
         """
-        (self.folder / "containers.conf").write_text(SETTINGS)
+        hosts = self.folder / "hosts"
+        hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *self.names)))
+        (self.folder / "containers.conf").write_text(SETTINGS.format(hosts=hosts))
         self.process.run_until_ready(
             lambda: [
                 "unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child",

@@ -52,11 +52,10 @@ ASK = (
 STATUS = "cat /proc/1/status; touch /written 2>&1 || true; touch /tmp/written; id"
 
 
-def on_one_machine(document: Document, names: list[str], folder: Path) -> Document:
+def on_one_machine(document: Document, folder: Path) -> Document:
     """A workload as `play kube` takes it, changed only in what one machine forces.
 
     Args:
-        names: of Services; there is no DNS.
         folder: where volumes are folders.
     """
     made = copy.deepcopy(document)
@@ -87,9 +86,8 @@ def on_one_machine(document: Document, names: list[str], folder: Path) -> Docume
         os.chown(path, 0, pod["securityContext"]["fsGroup"])
         path.chmod(mode)
         volume["hostPath"] = {"path": str(path), "type": "Directory"}
-    # All pods are in one network, which has no Services.
+    # All pods are in one network, where the names of Services are those of loopback.
     pod["hostNetwork"] = True
-    pod["hostAliases"] = [{"ip": "127.0.0.1", "hostnames": names}]
     for container in pod["containers"]:
         container.pop("ports", None)  # else Podman wants to forward them
     return made
@@ -117,12 +115,8 @@ class Cluster:
         return found
 
     def play(self, kind: str, name: str) -> None:
-        services = [
-            each["metadata"]["name"] for each in self.documents if each["kind"] == "Service"
-        ]
-        names = [full for each in services for full in (each, f"{each}.{NAMESPACE}")]
         maps = [each for each in self.documents if each["kind"] == "ConfigMap"]
-        self.podman.play([*maps, on_one_machine(self.find(kind, name), names, self.volumes)])
+        self.podman.play([*maps, on_one_machine(self.find(kind, name), self.volumes)])
 
     def serve(self, name: str) -> None:
         """Start a server, and wait as long as its startup probe does."""
@@ -177,9 +171,8 @@ class Cluster:
         """A program in a container beside them, which knows MLflow as the pipeline's steps do."""
         uri = self.find("ConfigMap", "facewright-pipeline")["data"]["MLFLOW_TRACKING_URI"]
         return self.podman.run(
-            "run", "--rm", "--network=host", f"--add-host=mlflow.{NAMESPACE}:127.0.0.1",
-            f"--env=MLFLOW_TRACKING_URI={uri}", self.spec("mlflow")["image"],
-            "python", "-c", script, *arguments,
+            "run", "--rm", "--network=host", f"--env=MLFLOW_TRACKING_URI={uri}",
+            self.spec("mlflow")["image"], "python", "-c", script, *arguments,
         ).stdout.strip()  # fmt: skip
 
     def logs(self, name: str) -> str:
@@ -188,32 +181,33 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Podman]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if why := missing():
         pytest.skip(why)
-    podman = Podman(Path(tempfile.mkdtemp(prefix="facewright-podman-")))
+    documents = render(Copy.make(tmp_path_factory.mktemp("k8s") / "k8s").dev)
+    services = [each["metadata"]["name"] for each in documents if each["kind"] == "Service"]
+    names = [*services, *(f"{each}.{NAMESPACE}" for each in services)]
+    podman = Podman(Path(tempfile.mkdtemp(prefix="facewright-podman-")), names)
     try:
         podman.start()
-        yield podman
+        yield Cluster(podman, documents)
     finally:
         podman.remove()
 
 
 @pytest.fixture(scope="module")
-def cluster(machine: Podman, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+def cluster(machine: Cluster, images: Images) -> Cluster:
     """PostgreSQL, SeaweedFS and MLflow, as the overlay says."""
-    documents = render(Copy.make(tmp_path_factory.mktemp("k8s") / "k8s").dev)
-    made = Cluster(machine, documents)
-    stores = [made.spec(name)["image"] for name in ("postgres", "seaweedfs")]
+    stores = [machine.spec(name)["image"] for name in ("postgres", "seaweedfs")]
     for image in stores:
         provide_store(images.docker, image)
-    machine.load(images.docker, [made.spec("mlflow")["image"], *stores])
-    for each in documents:
+    machine.podman.load(images.docker, [machine.spec("mlflow")["image"], *stores])
+    for each in machine.documents:
         if each["kind"] == "Secret":
-            machine.keep(each)
+            machine.podman.keep(each)
     for name in SERVERS:
-        made.serve(name)
-    return made
+        machine.serve(name)
+    return machine
 
 
 @pytest.fixture(scope="module")
