@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,14 @@ class Podman:
     def remove(self) -> None:
         """End all that runs in it, and remove all that it kept."""
         if self.process.pid is not None:
-            self.run("pod", "rm", "--all", "--force", "--time=5", check=False)
+            self.run("pod", "rm", "--all", "--force", "--time=0", check=False)
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        groups = Path("/sys/fs/cgroup")
+        for group in (*groups.glob("libpod_parent"), *groups.glob("*/libpod_parent")):
+            with suppress(OSError):  # not empty: another Podman's
+                (group / "conmon").rmdir()
+                group.rmdir()
 
     def inside(
         self, *command: object, check: bool = True, timeout: float = RUN_SECONDS, given: str = ""

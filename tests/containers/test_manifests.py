@@ -132,7 +132,7 @@ class Cluster:
         """Remove a server's pod, or that of a job."""
         container = self.podman.container(name, "[a-z]+")
         pod = self.podman.run("inspect", "--format={{.Pod}}", container).stdout.strip()
-        self.podman.run("pod", "rm", "--force", "--time=30", pod)
+        self.podman.run("pod", "rm", "--force", "--time=3", pod)
 
     def job(self, name: str) -> str:
         """Run a Job's pod to its end; returns what its container said."""
