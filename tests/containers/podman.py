@@ -83,11 +83,12 @@ class Podman:
             self.run("pod", "rm", "--all", "--force", "--time=0", check=False)
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        # Podman leaves control groups behind; those that hold a process are another's.
         groups = Path("/sys/fs/cgroup")
         for group in (*groups.glob("libpod_parent"), *groups.glob("*/libpod_parent")):
-            with suppress(OSError):  # not empty: another Podman's
-                (group / "conmon").rmdir()
-                group.rmdir()
+            for each, _, _ in os.walk(group, topdown=False):
+                with suppress(OSError):
+                    Path(each).rmdir()
 
     def inside(
         self, *command: object, check: bool = True, timeout: float = RUN_SECONDS, given: str = ""
