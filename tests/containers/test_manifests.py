@@ -238,8 +238,8 @@ def test_they_may_do_as_little_as_the_manifest_says(cluster: Cluster, name: str)
     assert {int(status[key], 16) for key in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"  # a filter
-    assert "'/written': Read-only file system" in said
-    assert "'/tmp/written'" not in said
+    assert re.search("/written'?: Read-only file system", said)
+    assert "/tmp/written" not in said
     (made,) = json.loads(cluster.podman.run("inspect", cluster.podman.container(name, name)).stdout)
     units = {"Gi": 2**30, "Mi": 2**20}
     number, unit = re.fullmatch(r"(\d+)(\w+)", container["resources"]["limits"]["memory"]).groups()  # type: ignore[union-attr]
