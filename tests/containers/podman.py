@@ -135,9 +135,9 @@ class Podman:
         """`podman play kube`, to the end of all init containers."""
         self.run("play", "kube", "-", given=yaml.safe_dump_all(documents))
 
-    def container(self, workload: str, name: str) -> str:
-        """Which container it is that `play` made of a workload's."""
-        mine = f"name=^{workload}(-pod.*)?-{name}$"
+    def container(self, workload: str) -> str:
+        """The one container that `play` made of a workload, init containers aside."""
+        mine = f"name=^{workload}(-pod.*)?-[a-z]+$"
         (found,) = self.run("ps", "--all", "--quiet", "--filter", mine).stdout.split()
         return found
 

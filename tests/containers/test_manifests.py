@@ -60,10 +60,7 @@ def on_one_machine(document: Document, folder: Path) -> Document:
     """
     made = copy.deepcopy(document)
     spec, name = made["spec"], made["metadata"]["name"]
-    template = (
-        spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
-    )
-    pod = template["spec"]
+    pod = spec.get("jobTemplate", made)["spec"]["template"]["spec"]
     if made["kind"] != "Deployment":  # of all that makes pods, Podman knows only this
         made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": pod}
     for claim in spec.get("volumeClaimTemplates", []):
@@ -130,17 +127,14 @@ class Cluster:
 
     def take_away(self, name: str) -> None:
         """Remove a server's pod, or that of a job."""
-        container = self.podman.container(name, "[a-z]+")
+        container = self.podman.container(name)
         pod = self.podman.run("inspect", "--format={{.Pod}}", container).stdout.strip()
         self.podman.run("pod", "rm", "--force", "--time=3", pod)
 
     def job(self, name: str) -> str:
         """Run a Job's pod to its end; returns what its container said."""
         self.play("CronJob", name)
-        (container,) = self.find("CronJob", name)["spec"]["jobTemplate"]["spec"]["template"][
-            "spec"
-        ]["containers"]
-        made = self.podman.container(name, container["name"])
+        made = self.podman.container(name)
         code = self.podman.run("wait", made).stdout.strip()
         said = self.podman.run("logs", made)
         assert code == "0", said.stdout + said.stderr
@@ -154,7 +148,7 @@ class Cluster:
 
     def exec(self, name: str, *command: str, check: bool = True) -> str:
         """A command in a server's container, as its user; its output, or "" if it failed."""
-        done = self.podman.run("exec", self.podman.container(name, name), *command, check=check)
+        done = self.podman.run("exec", self.podman.container(name), *command, check=check)
         return "" if done.returncode else done.stdout
 
     def probe(self, name: str, kind: str) -> bool:
@@ -176,7 +170,7 @@ class Cluster:
         ).stdout.strip()  # fmt: skip
 
     def logs(self, name: str) -> str:
-        said = self.podman.run("logs", "--tail=50", self.podman.container(name, name))
+        said = self.podman.run("logs", "--tail=50", self.podman.container(name))
         return said.stdout + said.stderr
 
 
