@@ -234,7 +234,7 @@ def test_they_may_do_as_little_as_the_manifest_says(cluster: Cluster, name: str)
     assert status["Seccomp"] == "2"  # a filter
     assert re.search("/written'?: Read-only file system", said)
     assert "/tmp/written" not in said
-    (made,) = json.loads(cluster.podman.run("inspect", cluster.podman.container(name, name)).stdout)
+    (made,) = json.loads(cluster.podman.run("inspect", cluster.podman.container(name)).stdout)
     units = {"Gi": 2**30, "Mi": 2**20}
     number, unit = re.fullmatch(r"(\d+)(\w+)", container["resources"]["limits"]["memory"]).groups()  # type: ignore[union-attr]
     assert made["HostConfig"]["Memory"] == int(number) * units[unit]
