@@ -122,10 +122,9 @@ def test_what_was_backed_up_is_there_again(servers: tuple[Stack, Deployed], tmp_
     client.log_text(made.info.run_id, "late", "late.txt")  # after the dump's time: not in its rows
     before = {key: value for key, value in objects(stack, BUCKET).items() if "late" not in key}
 
-    # Another database and another bucket, as after a loss.
+    # Another database, and another bucket, which is not there yet, as after a loss.
     with stack.postgres.connect("postgres").cursor() as cursor:
         cursor.execute('CREATE DATABASE "again"')
-    stack.store.client().create_bucket(Bucket="again")
     bucket = {"MLFLOW_ARTIFACTS_DESTINATION": "s3://again/artifacts"}
     again = environment | bucket | {"PGDATABASE": "again"}
     restore = ("sh", str(PROGRAMS / "restore.sh"))

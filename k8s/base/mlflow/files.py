@@ -1,8 +1,8 @@
 """Artifacts of MLflow between its bucket and the backup volume: `files.py backup` or `restore`.
 
 Only what is missing, or has another size, is copied: artifacts are written once. Nothing is
-deleted on either side. Runs in MLflow's image, which has boto3; the bucket comes from
-MLFLOW_ARTIFACTS_DESTINATION.
+deleted on either side. A bucket that was lost with its files is made anew. Runs in MLflow's image,
+which has boto3; the bucket comes from MLFLOW_ARTIFACTS_DESTINATION.
 """
 
 import os
@@ -63,12 +63,24 @@ def restore(client: Any, *, bucket: str, prefix: str, folder: Path) -> int:
     return went
 
 
+def have_bucket(client: Any, bucket: str) -> None:
+    """Make the bucket unless it is there."""
+    try:
+        client.head_bucket(Bucket=bucket)
+    except client.exceptions.ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        client.create_bucket(Bucket=bucket)
+
+
 def main(verb: str, root: Path) -> None:
     import boto3
 
     where = urlsplit(os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
     client = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None)
     copy = {"backup": backup, "restore": restore}[verb]
+    if verb == "restore":
+        have_bucket(client, where.netloc)
     prefix = where.path.strip("/") + "/" if where.path.strip("/") else ""
     number = copy(client, bucket=where.netloc, prefix=prefix, folder=root / FOLDER)
     print(f"{verb}: {number} files", flush=True)
