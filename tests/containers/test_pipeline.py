@@ -44,13 +44,20 @@ def containers_of(docker: Docker, component: str) -> list[str]:
     return [one["Id"] for one in found if component in one["Args"]]
 
 
-def test_containers_give_the_metrics_of_dvc_though_one_is_killed(cluster: Published) -> None:
-    """As when a pod is evicted: train is tried again, and the model is promoted."""
+def test_containers_give_the_metrics_of_dvc_whatever_fails_once(cluster: Published) -> None:
+    """As when a store is away for a while and a pod is evicted: fetch and train are tried again."""
     artifacts = cluster.project / "artifacts"
     runs = artifacts / "kfp-local"
     shutil.rmtree(runs, ignore_errors=True)
+    store = cluster.stack.store
+    store.stop()
     with ThreadPoolExecutor() as pool:
         run = pool.submit(cluster.run)
+        while not containers_of(cluster.docker, "fetch") and not run.done():
+            time.sleep(0.2)
+        while containers_of(cluster.docker, "fetch"):  # it fails
+            time.sleep(0.5)
+        store.start()
         while not (first := containers_of(cluster.docker, "train")) and not run.done():
             time.sleep(0.5)
         if first:
@@ -58,6 +65,7 @@ def test_containers_give_the_metrics_of_dvc_though_one_is_killed(cluster: Publis
             cluster.docker.run("kill", *first)
         done = run.result()
     assert first, "train was never seen to run"
+    assert f"{store.endpoint}: the server does not answer" in done.stdout
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     for stage in ("validate", "align", "train", "distill", "quantize", "compile", "evaluate"):
         (written,) = runs.glob(f"*/{stage}/output/metrics.json")
