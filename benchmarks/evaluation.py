@@ -10,13 +10,13 @@
     gate             share of comparisons that promote falsely at level 5 %, between equals and at
                      the margin, with its upper 95 % bound; and of truly better ones
 
-`view2_speedup` compares what gives the same figures from the pairs' similarities: accuracy by folds
-(400 thresholds in the loops, all in ours) and FNMR at an FMR (4,000 thresholds); ours gives EER,
-AUC and more besides, and checks its input. `…_with_similarities` begins at the embeddings: there
-both do the same sums, and the names in the pairs are numbers already, as a set of questions makes
-them once for all recognizers, and the peer its two arrays. The parts are told in `…_ms`. That both
-count alike is shown on the loops' own thresholds, to 1e-6; our figures come from all thresholds and
-so differ a little (`view2_accuracy`, `view2_accuracy_on_the_grid`).
+`view2_speedup` begins at the embeddings, where both do the same sums; the names in the pairs are
+numbers already, as a set of questions makes them once for all recognizers, and the peer has its two
+arrays. It compares what gives the same figures: accuracy by folds (400 thresholds in the loops, all
+in ours) and FNMR at an FMR (4,000 thresholds); ours gives EER, AUC and more besides, and checks its
+input. `…_from_similarities` is without those sums; the parts are told in `…_ms`. That the accuracy
+is counted rightly is shown by loops over our own thresholds, to 1e-6; the peer's thresholds are
+fewer, and so its figures a little different (`view2_accuracy`, `view2_accuracy_by_the_peer`).
 
     make bench-evaluation            # the two simulations take hours on two cores
     python -m benchmarks.evaluation [PART …] [--quick] [--experiments 2000] [--resamples N]
