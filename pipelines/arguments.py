@@ -1,5 +1,6 @@
 """The pipeline's arguments, read from this checkout: params.yaml, the policy, data.dvc, git."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -32,6 +33,15 @@ def arguments(file: Path = params.PARAMS) -> dict[str, str]:
         "data_md5": lineage.data_md5,
         "git_commit": lineage.git_commit,
     }
+
+
+def start_moves(given: dict[str, str]) -> bool:
+    """Whether the training of these arguments starts from `models:/NAME@ALIAS`.
+
+    Which version that is, MLflow says when the training begins: another one after a promotion.
+    """
+    start = json.loads(given["train_params"])["start"]
+    return start is not None and start.startswith("models:") and "@" in start
 
 
 def data_at(revision: str | None, *, pushed: bool) -> tuple[str, str]:
