@@ -333,7 +333,11 @@ def test_data_that_the_cluster_cannot_fetch_is_refused(
     assert "data.dvc is changed and not committed" in refusal(capsys)
     git(checkout, "commit", "-am", "two")
     assert run() == 2
-    assert "is on no branch of a remote: push it" in refusal(capsys)
+    assert "is on no branch of origin: push it" in refusal(capsys)
+    # The cluster clones origin: what another remote has does not help it.
+    git(checkout, "update-ref", "refs/remotes/fork/main", "HEAD")
+    assert run() == 2
+    assert "is on no branch of origin: push it" in refusal(capsys)
     git(checkout, "rm", "data.dvc")
     git(checkout, "commit", "-m", "three")
     assert run() == 2
@@ -345,10 +349,15 @@ def test_data_that_the_cluster_cannot_fetch_is_refused(
     ("option", "address", "told"),
     [
         ("--repository", "https://me:s3cr3t@git.example.org/x", "holds a password"),
+        ("--repository", "https://s3cr3t@git.example.org/x", "holds a name or a token"),
+        ("--repository", "ssh://git:s3cr3t@git.example.org/x", "holds a password"),
+        ("--repository", "http://[s3cr3t", "the repository's address cannot be read"),
         ("--repository", "/home/me/facewright", "a folder of this machine"),
         ("--tracking-uri", "sqlite:///mlflow.db", "MLflow at sqlite: not a server's address"),
         ("--tracking-uri", "http://localhost:5000", "a pod would ask itself"),
         ("--tracking-uri", "https://me:s3cr3t@mlflow.example.org", "holds a password"),
+        ("--tracking-uri", "https://s3cr3t@mlflow.example.org", "holds a name or a token"),
+        ("--tracking-uri", "http://[s3cr3t", "MLflow's address cannot be read"),
     ],
 )
 def test_addresses_are_for_pods_and_for_all_to_see(
@@ -364,6 +373,12 @@ def test_addresses_are_for_pods_and_for_all_to_see(
     assert told in line
     assert "s3cr3t" not in line
     assert not kubeflow.requests
+
+
+@pytest.mark.parametrize("address", ["ssh://git@git.example.org/x", "git@git.example.org:x"])
+def test_a_name_over_ssh_is_no_secret(run: Submit, kubeflow: Kubeflow, address: str) -> None:
+    assert run("--repository", address) == 0
+    assert kubeflow.runs[0]["runtime_config"]["parameters"]["repository"] == address
 
 
 def test_nothing_answers(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
