@@ -51,7 +51,7 @@ def pipeline(cluster: Cluster, *, start_moves: bool = False) -> Any:
 
         `revision` is a commit or a branch; `data_md5` what data.dvc must say there, or empty.
         `tracking_uri` is the MLflow server that the components reach; `git_commit` is recorded
-        with the registered version.
+        with the registered version where no image says which commit it was built of.
         """
         told = tell(
             tracking_uri=tracking_uri, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, data_rev=revision

@@ -105,7 +105,7 @@ def _submit(options: argparse.Namespace) -> int:
 
     server = Server(options.host, options.namespace)
     version = _uploaded(server, pipeline(cluster, start_moves=start_moves(given)))
-    note = f"code {given['git_commit']}; {cluster.image}"
+    note = f"submitted from {given['git_commit']}; {cluster.image}"
     if trigger:
         name = f"facewright {given['revision']} every {options.every}"
         made = server.repeat(name, note, version, given, trigger, account=cluster.account)
