@@ -5,7 +5,8 @@
 # make servers   MLflow on PostgreSQL and S3 on this machine, in .servers/; make servers-stop
 # make lint      ruff and mypy
 # make kfp-local the Kubeflow pipeline on this machine, without containers
-# make images    the components' images and MLflow's, with DOCKER=docker and BUILD_ARGS="--secret id=pip,src=…"
+# make images    the components' images and MLflow's, with TAG=0.1.0, DOCKER=docker and
+#                BUILD_ARGS="--secret id=pip,src=…"
 # make test-containers   these images, and the whole pipeline in them, with a Docker daemon of its own
 # make k8s-validate  both overlays of k8s/ against schemas and the project's rules; into build/k8s
 # make k8s-check OVERLAY=k8s/overlays/prod   an overlay as it is, before it is applied
@@ -67,11 +68,16 @@ kfp-local: .venv/dev data
 # The index of PyTorch's builds for CPUs, named on its site; else CUDA's libraries come with it.
 TORCH_CPU ?=
 DOCKER ?= docker
-build = $(DOCKER) build $(BUILD_ARGS) --build-arg GIT_COMMIT=$(shell git rev-parse HEAD)
+# Of the components' images; each state of the code needs its own, see docs/guides/kubeflow.md.
+TAG ?= 0.1.0
+# As registry/lineage.py has it.
+commit = $(or $(shell git rev-parse --verify --quiet HEAD 2>/dev/null),unknown)
+dirty = $(if $(shell git status --porcelain -- . ':!dvc.lock' ':!mlflow/ledger-keys' 2>/dev/null),-dirty)
+build = $(DOCKER) build $(BUILD_ARGS) --build-arg GIT_COMMIT=$(commit)$(dirty)
 images:
-	$(build) -f components/Dockerfile --target cpu -t facewright:0.1.0 --build-arg TORCH_INDEX=$(TORCH_CPU) .
-	$(build) -f components/Dockerfile --target cuda -t facewright-cuda:0.1.0 .
-	$(build) -f components/Dockerfile --target tensorrt -t facewright-tensorrt:0.1.0 .
+	$(build) -f components/Dockerfile --target cpu -t facewright:$(TAG) --build-arg TORCH_INDEX=$(TORCH_CPU) .
+	$(build) -f components/Dockerfile --target cuda -t facewright-cuda:$(TAG) .
+	$(build) -f components/Dockerfile --target tensorrt -t facewright-tensorrt:$(TAG) .
 	$(build) -f mlflow/Dockerfile -t facewright-mlflow:3.17.2 .
 
 test-containers: .venv/dev data

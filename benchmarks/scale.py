@@ -94,6 +94,7 @@ def figures(plan: Plan, prices: Prices) -> dict[str, Any]:
         "dvc_objects": sum(shards.values()) + 2 * 3,
         "checkpoint_gb": job.checkpoint_bytes / GB,
         "stored_gb": plan.stored_bytes / GB,
+        "pod_gb": job.pod_bytes / GB,
         "moved_gb": plan.moved_bytes / GB,
         "validate_memory_gb": (
             job.rate("validate_memory") + job.rate("validate_memory_each") * job.data.photos
@@ -131,6 +132,7 @@ ROWS: dict[str, Callable[[Told], str]] = {
     "objects of DVC": lambda of: f"{of['dvc_objects']:,}",
     "checkpoint, GB": lambda of: amount(of["checkpoint_gb"]),
     "stored, GB": lambda of: amount(of["stored_gb"]),
+    "disk of the fullest pod, GB": lambda of: amount(of["pod_gb"]),
     "moved, GB": lambda of: amount(of["moved_gb"]),
     "workers of align that fill the line": lambda of: f"{of['align_workers_at_most']}",
     "memory of validate, GB": lambda of: amount(of["validate_memory_gb"]),

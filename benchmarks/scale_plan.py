@@ -116,6 +116,17 @@ class Job:
         return 2 * (self.rate("teacher_file") * 1e6 + centres)
 
     @property
+    def kept_bytes(self) -> float:
+        """All checkpoints that are kept."""
+        return self.of("train", "checkpoints") * self.checkpoint_bytes
+
+    @property
+    def pod_bytes(self) -> float:
+        """On the disk of the fullest pod of the pipeline, align's or train's: what it is given and
+        what it writes."""
+        return self.crop_bytes + max(self.photo_bytes, self.kept_bytes)
+
+    @property
     def steps(self) -> int:
         """Of an epoch."""
         return ceil(self.data.photos / self.of("train", "batch_size"))
@@ -267,9 +278,7 @@ class Plan:
 
     @property
     def stored_bytes(self) -> float:
-        job = self.job
-        kept = job.of("train", "checkpoints") * job.checkpoint_bytes
-        return job.photo_bytes + job.crop_bytes + kept
+        return self.job.photo_bytes + self.job.crop_bytes + self.job.kept_bytes
 
 
 def make_plan(job: Job, faster: Mapping[tuple[str, str], float] | None = None) -> Plan:

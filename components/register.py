@@ -21,13 +21,16 @@ def register(
     output: dsl.Output[dsl.Artifact],
     card: dsl.Output[dsl.Markdown],
 ):
-    """Register the recognizer in MLflow as challenger. `params` are all sections that ran."""
+    """Register the recognizer in MLflow as challenger. `params` are all sections that ran.
+
+    `git_commit` is recorded where the code is no image's.
+    """
     import json
     import os
     import shutil
     from pathlib import Path
 
-    from facewright.registry.lineage import Lineage, params_digest
+    from facewright.registry.lineage import Lineage, code_commit, params_digest
     from facewright.stages import register
 
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
@@ -40,6 +43,8 @@ def register(
         evaluate=Path(evaluate.path),
         gate=Path(gate.path),
         output=Path(output.path),
-        lineage=Lineage(data_md5=data_md5, git_commit=git_commit, params_digest=digest),
+        lineage=Lineage(
+            data_md5=data_md5, git_commit=code_commit(git_commit), params_digest=digest
+        ),
     )
     shutil.copyfile(Path(output.path) / "model-card.md", card.path)

@@ -1,9 +1,10 @@
 """The pipeline's arguments, read from this checkout: params.yaml, the policy, data.dvc, git."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 
@@ -34,15 +35,25 @@ def arguments(file: Path = params.PARAMS) -> dict[str, str]:
     }
 
 
+def start_moves(given: dict[str, str]) -> bool:
+    """Whether the training of these arguments starts from `models:/NAME@ALIAS`.
+
+    Which version that is, MLflow says when the training begins: another one after a promotion.
+    """
+    start = json.loads(given["train_params"])["start"]
+    return start is not None and start.startswith("models:") and "@" in start
+
+
 def data_at(revision: str | None, *, pushed: bool) -> tuple[str, str]:
     """The commit that last changed data.dvc at or before `revision`, and the hash that it records.
 
     That commit, and not `revision`: a commit that changes code alone leaves the outputs of `fetch`
-    in the cache. Without a revision it is HEAD's. With `pushed` the remote must have it.
+    in the cache. Without a revision it is HEAD's. With `pushed` a branch of `origin`, as it was
+    fetched last, must have it.
 
     Raises:
         PipelineError: no such revision, no data.dvc there, one that was changed and not committed,
-            or a commit that no branch of a remote has.
+            or a commit that no branch of `origin` has.
     """
     if revision is None and _git("status", "--porcelain", "--", TRACKED):
         raise PipelineError(
@@ -60,9 +71,10 @@ def data_at(revision: str | None, *, pushed: bool) -> tuple[str, str]:
     changed = _git("log", "-1", "--format=%H", commit, "--", TRACKED)
     if not text or not changed:
         raise PipelineError(f"data revision {name!r}: has no {TRACKED}: `dvc add data`, commit it")
-    if pushed and not _git("branch", "--remotes", "--contains", changed):
+    of_remote = ("branch", "--remotes", "--list", f"{REMOTE}/*")
+    if pushed and not _git(*of_remote, "--contains", changed):
         raise PipelineError(
-            f"data revision {name!r}: commit {changed[:10]} is on no branch of a remote: push it, "
+            f"data revision {name!r}: commit {changed[:10]} is on no branch of {REMOTE}: push it, "
             "or the cluster cannot fetch it"
         )
     try:
@@ -92,7 +104,7 @@ def remote_address() -> str:
     """The address of `origin`, for the cluster.
 
     Raises:
-        PipelineError: there is none, it is a folder of this machine, or it holds a password.
+        PipelineError: there is none, or `checked_repository` refuses it.
     """
     address = _git("remote", "get-url", REMOTE)
     if not address:
@@ -103,13 +115,12 @@ def remote_address() -> str:
 
 
 def checked_repository(address: str) -> str:
-    """The address, if a pod can use it and everybody may see it."""
-    parts = urlsplit(address)
-    if parts.password:
-        raise PipelineError(
-            "the repository's address holds a password, which all who see the run would see: name "
-            "another with --repository"
-        )
+    """The address, if a pod can use it and everybody may see it.
+
+    Raises:
+        PipelineError: it is a folder of this machine, holds a secret, or is none.
+    """
+    parts = _public(address, "the repository's address", "name another with --repository")
     if parts.scheme == "file" or address.startswith((".", "/", "~")):
         raise PipelineError(
             f"repository {address}: a folder of this machine, which the cluster cannot read: name "
@@ -119,18 +130,36 @@ def checked_repository(address: str) -> str:
 
 
 def checked_tracking_uri(address: str) -> str:
-    """The address of an MLflow server, if a pod can reach it and everybody may see it."""
-    parts = urlsplit(address)
+    """The address of an MLflow server, if a pod can reach it and everybody may see it.
+
+    Raises:
+        PipelineError: it is this machine's, holds a secret, or is no server's.
+    """
     where = "name the server as pods see it, with --tracking-uri"
+    parts = _public(address, "MLflow's address", where)
     if parts.scheme not in ("http", "https"):
         raise PipelineError(f"MLflow at {parts.scheme or address}: not a server's address: {where}")
     if parts.hostname in ("localhost", "127.0.0.1", "::1"):
         raise PipelineError(f"MLflow at {parts.hostname}: a pod would ask itself: {where}")
-    if parts.password:
-        raise PipelineError(
-            "MLflow's address holds a password, which all who see the run would see: leave it out"
-        )
     return address
+
+
+def _public(address: str, what: str, mend: str) -> SplitResult:
+    """The parts of an address with nothing in it that is secret.
+
+    Over HTTP a name is as secret as a password: hosts take a token in its place. Over SSH a key
+    is asked for beside it. The address itself is not told in errors.
+    """
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise PipelineError(f"{what} cannot be read: {mend}") from error
+    if parts.password or (parts.username and parts.scheme in ("http", "https")):
+        held = "a password" if parts.password else "a name or a token"
+        raise PipelineError(
+            f"{what} holds {held} before the @, which all who see the run would see: {mend}"
+        )
+    return parts
 
 
 def _git(*words: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from kfp import compiler
 
 from facewright.errors import FacewrightError
-from pipelines.arguments import arguments
+from pipelines.arguments import arguments, start_moves
 from pipelines.cluster import load
 from pipelines.graph import pipeline
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     file: Path = parser.parse_args(argv).file
     try:
         defaults = arguments()
-        graph = pipeline(load())
+        graph = pipeline(load(), start_moves=start_moves(defaults))
     except FacewrightError as error:
         print(f"pipelines.compile: {error}", file=sys.stderr)
         return 2

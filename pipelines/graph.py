@@ -23,11 +23,12 @@ from pipelines.crops import crops_of
 WAIT_MINUTES = 60.0  # in which all nodes of a TrainJob have to run
 
 
-def pipeline(cluster: Cluster) -> Any:
+def pipeline(cluster: Cluster, *, start_moves: bool = False) -> Any:
     """The pipeline, a `kfp` graph component, with what its steps get in `cluster`.
 
     Outputs are reused (cached) where they are a function of the step's image, parameters and
-    inputs. `pin` looks at a branch, `gate` and what follows ask MLflow: no cache key knows that.
+    inputs. `pin` looks at a branch, `gate` and what follows ask MLflow, and with `start_moves` so
+    does the training, for the version that an alias names: no cache key knows that.
     """
 
     @dsl.pipeline(name="facewright", description="From raw photographs to a registered recognizer")
@@ -50,7 +51,7 @@ def pipeline(cluster: Cluster) -> Any:
 
         `revision` is a commit or a branch; `data_md5` what data.dvc must say there, or empty.
         `tracking_uri` is the MLflow server that the components reach; `git_commit` is recorded
-        with the registered version.
+        with the registered version where no image says which commit it was built of.
         """
         told = tell(
             tracking_uri=tracking_uri, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, data_rev=revision
@@ -79,7 +80,7 @@ def pipeline(cluster: Cluster) -> Any:
                     image=cluster.gpu_image,
                     align=crops,
                 )
-            teacher = place(trained, cluster).outputs["output"]
+            teacher = place(trained, cluster, asks_mlflow=start_moves).outputs["output"]
 
             distilled = distill(
                 params=distill_params, tracking_uri=tracking_uri, align=crops, train=teacher

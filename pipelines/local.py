@@ -1,8 +1,12 @@
 """The Kubeflow pipeline on this machine: `make kfp-local`, a subprocess per component.
 
-With --docker each step runs in its image, as in a cluster: it sees nothing of this machine but the
-network, the ledger's keys and what steps before it wrote. The data comes from a repository and its
-DVC remote, and MLflow is a server. Credentials of the remote are taken from the environment.
+With --docker each step runs in its image. The data comes from a repository and its DVC remote, and
+MLflow is a server; credentials of both are taken from the environment.
+
+That is less closed than a cluster: kfp runs all containers with the same settings. So every step,
+not only those that need it, sees the network, the credentials, the ledger's signing key and all of
+`artifacts/kfp-local`, earlier runs too, where it may also write. It sees nothing else of this
+machine. Limits of memory and time are not applied.
 """
 
 import argparse
@@ -16,12 +20,15 @@ from kfp import local
 from kfp.local import docker_task_handler
 
 from facewright.errors import FacewrightError, PipelineError
+from facewright.progress import say
 from facewright.registry.ledger_keys import (
     KEY_VARIABLE,
     KEYS_VARIABLE,
     key_file,
     keys_folder,
     signer,
+    trust,
+    trusted_keys,
 )
 from facewright.registry.tracking import tracking_uri
 from pipelines.arguments import arguments
@@ -84,7 +91,9 @@ def _run_container(client: Any, image: str, command: list[str], volumes: Any, **
 
 def _containers(cluster: Cluster) -> local.DockerRunner:
     """How containers run: as the caller, without capabilities, and with nothing to write to but
-    `/tmp` and the folder of the run.
+    `/tmp` and the folder of all runs.
+
+    As in a cluster they cannot trust a key: where none is trusted yet, the caller's is from now on.
 
     Raises:
         PipelineError: Docker does not answer, an image is missing, or MLflow is no server.
@@ -97,16 +106,17 @@ def _containers(cluster: Cluster) -> local.DockerRunner:
             "MLFLOW_TRACKING_URI"
         )
     try:
-        there = {tag for image in docker.from_env().images.list() for tag in image.tags}
+        images = docker.from_env().images.list()
     except docker.errors.DockerException as error:
         raise PipelineError("Docker does not answer: start it, or set DOCKER_HOST") from error
+    there = {name for one in images for name in (*one.tags, *(one.attrs["RepoDigests"] or ()))}
     for name in {cluster.image_of(step) for step in cluster.steps}:
         if name not in there:
             raise PipelineError(f"image {name} is not there: `make images`, or mend cluster.yaml")
     docker_task_handler.run_docker_container = _run_container
-    signer()  # so that there is a key
-    keys = keys_folder().resolve()
-    keys.mkdir(parents=True, exist_ok=True)
+    mine = signer()
+    if not trusted_keys():
+        say(f"ledger: {trust(mine)} is trusted from now on: commit it")
     return local.DockerRunner(
         network_mode="host",
         user=USER,
@@ -120,10 +130,11 @@ def _containers(cluster: Cluster) -> local.DockerRunner:
             KEYS_VARIABLE: LEDGER_KEYS_FOLDER,
         },
         mounts=[
-            docker.types.Mount(
-                f"{LEDGER_FOLDER}/ledger.key", str(key_file().resolve()), "bind", read_only=True
-            ),
-            docker.types.Mount(LEDGER_KEYS_FOLDER, str(keys), "bind"),
+            docker.types.Mount(inside, str(path.resolve()), "bind", read_only=True)
+            for inside, path in (
+                (f"{LEDGER_FOLDER}/ledger.key", key_file()),
+                (LEDGER_KEYS_FOLDER, keys_folder()),
+            )
         ],
     )
 

@@ -23,6 +23,7 @@ from pipelines.arguments import (
     checked_tracking_uri,
     data_at,
     remote_address,
+    start_moves,
 )
 from pipelines.cluster import CLUSTER, load
 from pipelines.graph import pipeline
@@ -103,8 +104,8 @@ def _submit(options: argparse.Namespace) -> int:
         given |= {"revision": commit, "data_md5": md5}
 
     server = Server(options.host, options.namespace)
-    version = _uploaded(server, pipeline(cluster))
-    note = f"code {given['git_commit']}; {cluster.image}"
+    version = _uploaded(server, pipeline(cluster, start_moves=start_moves(given)))
+    note = f"submitted from {given['git_commit']}; {cluster.image}"
     if trigger:
         name = f"facewright {given['revision']} every {options.every}"
         made = server.repeat(name, note, version, given, trigger, account=cluster.account)

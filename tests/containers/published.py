@@ -38,7 +38,8 @@ class Published:
     revision: str
 
     def run(self, **more: str) -> "subprocess.CompletedProcess[str]":
-        """`python -m pipelines.local --docker` in the project, with more in its environment."""
+        """`pipelines.local --docker` in the project, of the revision that is served, with more in
+        its environment. Containers run as the images' own user, not as the caller (see `RUN`)."""
         environment = {
             **self.docker.environment,
             **self.stack.store.environment,

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from components.images import CUDA_IMAGE, IMAGE, TENSORRT_IMAGE
+from facewright.registry.lineage import collect
 from tests.containers.images import Images
 from tests.shell import ROOT, copy_project
 
@@ -28,14 +28,15 @@ def run(images: Images, image: str, *command: object) -> str:
     return images.docker.run("run", *STRICT, image, *command, timeout=300).stdout
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, MLFLOW_IMAGE])
 def test_labels_say_which_commit_it_was_built_of(images: Images, name: str) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    commit = collect(ROOT).git_commit
     labels = inspected(images, name)["Config"]["Labels"]
     assert labels["org.opencontainers.image.revision"] == commit
     assert labels["org.opencontainers.image.title"] == name.partition(":")[0]
+    if name in OURS:  # and so does the lineage of a version that is registered in it
+        asked = "from facewright.registry.lineage import code_commit; print(code_commit('else'))"
+        assert run(images, name, "python3", "-c", asked) == f"{commit}\n"
 
 
 @pytest.mark.parametrize("name", [*OURS, MLFLOW_IMAGE])

@@ -153,7 +153,7 @@ def test_seaweedfs_knows_its_settings() -> None:
 def test_the_image_is_pinned_and_not_root() -> None:
     steps = re.findall(r"^([A-Z]+) (.+)$", DOCKERFILE, re.MULTILINE)
     (base,) = [what for step, what in steps if step == "FROM"]
-    assert re.fullmatch(r"python:3\.\d+-slim-\w+", base)
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base)
     users = [what for step, what in steps if step == "USER"]
     assert users[-1].isdigit()
     assert int(users[-1]) > 0

@@ -165,8 +165,7 @@ def refusal(what: str, error: ApiException) -> ClusterError:
     message = _message(error)
     if "must be created before the TrainJob" in message:  # the trainer's own check
         return ClusterError(
-            f"{what}: there is no such runtime: kubectl apply -k k8s/overlays/…, or name one that "
-            f"`kubectl get clustertrainingruntimes` lists ({message})"
+            f"{what}: there is no such runtime: kubectl apply -k k8s/overlays/… ({message})"
         )
     if error.status == 403 and "exceeded quota" in message:
         return ClusterError(

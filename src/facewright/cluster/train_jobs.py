@@ -318,7 +318,7 @@ class _Following:
         if now - self.missing_since > self.within:
             raise ClusterError(
                 f"TrainJob {self.name}: after {self.within / 60:.0f} min {running} of {self.count} "
-                f"nodes run ({reason or 'nothing says why'}): ask for fewer nodes, or wait longer"
+                f"nodes run ({reason or 'nothing says why'}): ask for fewer nodes"
             )
 
     def _say(self, line: str) -> None:

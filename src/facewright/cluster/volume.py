@@ -89,7 +89,7 @@ def appears(folder: Path) -> bool:
 def _held(volume: Path, name: str) -> Iterator[None]:
     """Hold the lock of this name against all machines, after waiting for another holder.
 
-    The file is written to, since NFS locks no others for all machines, and removed afterwards.
+    The file is open for writing, without which NFS gives no exclusive lock, and removed afterwards.
     """
     path = volume / "locks" / name
     while True:

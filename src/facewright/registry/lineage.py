@@ -1,5 +1,6 @@
 """What a version was made from: the data, the code and the parameters, as digests."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from facewright.errors import RegistryError
 from facewright.files import values_digest
 
 UNKNOWN = "unknown"
+COMMIT_VARIABLE = "FACEWRIGHT_COMMIT"  # components/Dockerfile sets it: what an image was built of
 OUTSIDE = (":!dvc.lock", ":!mlflow/ledger-keys")  # what changes nothing in what is made
 
 
@@ -29,7 +31,7 @@ class Lineage:
 
 
 def collect(root: Path) -> Lineage:
-    """The lineage of the project in `root`.
+    """The lineage of the project in `root`; in an image the commit is the image's.
 
     Raises:
         RegistryError: data.dvc, params.yaml or the policy is there but cannot be read.
@@ -38,7 +40,14 @@ def collect(root: Path) -> Lineage:
     digest = UNKNOWN
     if params.exists() and policy.exists():
         digest = params_digest(params=_read(params), policy=_read(policy))
-    return Lineage(data_md5=_data_md5(root), git_commit=_git_commit(root), params_digest=digest)
+    return Lineage(
+        data_md5=_data_md5(root), git_commit=code_commit(_git_commit(root)), params_digest=digest
+    )
+
+
+def code_commit(checkout: str) -> str:
+    """The commit of the code that runs: what its image says, `unknown` too; else `checkout`."""
+    return os.environ.get(COMMIT_VARIABLE, checkout)
 
 
 def params_digest(*, params: Mapping[str, Any], policy: Mapping[str, Any]) -> str:

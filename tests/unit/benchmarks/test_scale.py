@@ -23,6 +23,7 @@ from benchmarks.scale_inputs import (
 )
 from benchmarks.scale_plan import PARTS, STAGES, Job, Task, bottleneck, make_plan, simulate
 from facewright.datasets.form import SHARD_BYTES
+from pipelines.cluster import load
 
 ROOT = Path(__file__).parents[3]
 SETS = list(datasets())
@@ -308,6 +309,29 @@ def test_what_the_guide_says_of_other_plans_is_so() -> None:
     ):
         assert said in guide
     assert rare.checkpoint_hours == pytest.approx(0.5, abs=0.05)
+
+
+def test_memory_that_the_guide_names_for_validate_is_enough_and_the_usual_is_not() -> None:
+    guide = (ROOT / "docs/guides/scale.md").read_text()
+    usual = load().steps["validate"].memory
+    (row,) = [line for line in guide.splitlines() if line.startswith("| memory of validate | 4Gi")]
+    for name, memory in (
+        ("casia", usual), ("vggface2", usual), ("ms1mv2", "8Gi"), ("webface42m", "48Gi"),
+    ):  # fmt: skip
+        assert memory in row
+        needed = figures(make_plan(job(name)), Prices())["validate_memory_gb"] * 1e9
+        gib = int(memory.removesuffix("Gi"))
+        assert needed < 0.9 * gib * 2**30
+        assert memory == usual or needed > int(usual.removesuffix("Gi")) * 2**30
+
+
+def test_a_pod_has_room_for_what_it_is_given_and_what_it_writes() -> None:
+    one = job("webface42m")
+    assert one.pod_bytes == one.photo_bytes + one.crop_bytes  # in align
+    many = dict(one.recipe["train"]) | {"checkpoints": 100}
+    kept = replace(one, recipe=dict(one.recipe) | {"train": many})
+    assert kept.pod_bytes == one.crop_bytes + 100 * one.checkpoint_bytes  # in train
+    assert f"({2 * one.crop_bytes / 1e12:.1f} TB" in (ROOT / "docs/guides/scale.md").read_text()
 
 
 def part_minutes(of: Job, parts: int) -> float:

@@ -3,11 +3,17 @@ tests/containers."""
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from facewright.errors import PipelineError
+from facewright.registry import ledger_keys
 from pipelines import local
+from pipelines.cluster import Cluster, load
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = ("--docker", "--repository", "git://example.org/x", "--revision", "main")
@@ -64,3 +70,45 @@ def test_what_containers_need_is_told_in_one_line(
     assert local.main(PUBLISHED) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"pipelines.local: {told}")
+
+
+DIGEST = "registry.example.org/facewright@sha256:" + "0" * 64
+
+
+@pytest.fixture
+def images(here: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """What Docker would say of the images of this cluster, one of which has a digest and no tag."""
+    import docker
+
+    usual = load()
+    there = [
+        SimpleNamespace(tags=[usual.gpu_image, usual.engine_image], attrs={"RepoDigests": None}),
+        SimpleNamespace(tags=[], attrs={"RepoDigests": [DIGEST]}),
+    ]
+    client = SimpleNamespace(images=SimpleNamespace(list=lambda: there))
+    monkeypatch.setattr(docker, "from_env", lambda: client)
+    monkeypatch.setenv(ledger_keys.KEY_VARIABLE, str(here / "ledger.key"))
+    return replace(usual, image=DIGEST)
+
+
+def test_an_image_may_be_named_by_its_digest(images: Cluster) -> None:
+    local._containers(images)
+    with pytest.raises(PipelineError, match="is not there: `make images`"):
+        local._containers(replace(images, image=DIGEST.replace("0", "1")))
+
+
+def test_containers_can_change_neither_key_nor_whom_the_ledger_trusts(images: Cluster) -> None:
+    def mounts() -> list[dict[str, Any]]:
+        return local._containers(images).container_run_args["mounts"]
+
+    assert all(mount["ReadOnly"] for mount in mounts())
+    sources = {mount["Target"]: Path(mount["Source"]) for mount in mounts()}
+    assert sources["/etc/facewright/ledger/ledger.key"] == ledger_keys.key_file().resolve()
+    assert sources["/etc/facewright/ledger-keys"] == ledger_keys.keys_folder().resolve()
+    # Without a trusted key there could be no first entry.
+    (before,) = ledger_keys.trusted_keys()
+    assert before == ledger_keys.signer().id
+    # Nobody who comes later is trusted without being asked.
+    ledger_keys.key_file().unlink()
+    mounts()
+    assert set(ledger_keys.trusted_keys()) == {before} != {ledger_keys.signer().id}

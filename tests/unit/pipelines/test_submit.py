@@ -23,11 +23,12 @@ DONE = ("SUCCEEDED", [task(step, "SUCCEEDED", 60) for step in STEPS])
 TRACED: dict[str, Any] = {}
 
 
-def traced(cluster: Cluster) -> Any:
+def traced(cluster: Cluster, *, start_moves: bool) -> Any:
     """The pipeline for a cluster, traced once."""
-    if repr(cluster) not in TRACED:
-        TRACED[repr(cluster)] = pipeline(cluster)
-    return TRACED[repr(cluster)]
+    key = f"{cluster} {start_moves}"
+    if key not in TRACED:
+        TRACED[key] = pipeline(cluster, start_moves=start_moves)
+    return TRACED[key]
 
 
 @pytest.fixture
@@ -253,6 +254,27 @@ def test_parameters_of_another_file_are_those_of_the_run(
     assert '"epochs": 99' in kubeflow.runs[0]["runtime_config"]["parameters"]["train_params"]
 
 
+@pytest.mark.parametrize(
+    ("start", "reused"),
+    [("models:/facewright/3", True), ("folder@home", True), ("models:/facewright@champion", False)],
+)
+@pytest.mark.parametrize("nodes", ["null", "4"])
+def test_a_training_from_an_alias_is_never_taken_from_the_cache(
+    run: Submit, kubeflow: Kubeflow, checkout: Path, start: str, reused: bool, nodes: str
+) -> None:
+    """Kubeflow's cache would know the alias, and not which version it names by now."""
+    edit(checkout / "params.yaml", "start: null", f"start: {start}")
+    cluster = checkout / "cluster.yaml"
+    cluster.write_text(CLUSTER.read_text().replace("nodes: null", f"nodes: {nodes}"))
+    assert run("--cluster", str(cluster)) == 0
+    (uploaded,) = kubeflow.specs.values()
+    tasks = uploaded["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    name = "train" if nodes == "null" else "train-job"
+    assert bool(tasks[name]["cachingOptions"]) is reused
+    for other in ("align", "distill"):  # distill is given the teacher, which is another one
+        assert tasks[other]["cachingOptions"] == {"enableCache": True}
+
+
 def test_an_image_needs_a_tag(
     run: Submit, kubeflow: Kubeflow, checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -311,7 +333,11 @@ def test_data_that_the_cluster_cannot_fetch_is_refused(
     assert "data.dvc is changed and not committed" in refusal(capsys)
     git(checkout, "commit", "-am", "two")
     assert run() == 2
-    assert "is on no branch of a remote: push it" in refusal(capsys)
+    assert "is on no branch of origin: push it" in refusal(capsys)
+    # The cluster clones origin: what another remote has does not help it.
+    git(checkout, "update-ref", "refs/remotes/fork/main", "HEAD")
+    assert run() == 2
+    assert "is on no branch of origin: push it" in refusal(capsys)
     git(checkout, "rm", "data.dvc")
     git(checkout, "commit", "-m", "three")
     assert run() == 2
@@ -323,10 +349,15 @@ def test_data_that_the_cluster_cannot_fetch_is_refused(
     ("option", "address", "told"),
     [
         ("--repository", "https://me:s3cr3t@git.example.org/x", "holds a password"),
+        ("--repository", "https://s3cr3t@git.example.org/x", "holds a name or a token"),
+        ("--repository", "ssh://git:s3cr3t@git.example.org/x", "holds a password"),
+        ("--repository", "http://[s3cr3t", "the repository's address cannot be read"),
         ("--repository", "/home/me/facewright", "a folder of this machine"),
         ("--tracking-uri", "sqlite:///mlflow.db", "MLflow at sqlite: not a server's address"),
         ("--tracking-uri", "http://localhost:5000", "a pod would ask itself"),
         ("--tracking-uri", "https://me:s3cr3t@mlflow.example.org", "holds a password"),
+        ("--tracking-uri", "https://s3cr3t@mlflow.example.org", "holds a name or a token"),
+        ("--tracking-uri", "http://[s3cr3t", "MLflow's address cannot be read"),
     ],
 )
 def test_addresses_are_for_pods_and_for_all_to_see(
@@ -342,6 +373,12 @@ def test_addresses_are_for_pods_and_for_all_to_see(
     assert told in line
     assert "s3cr3t" not in line
     assert not kubeflow.requests
+
+
+@pytest.mark.parametrize("address", ["ssh://git@git.example.org/x", "git@git.example.org:x"])
+def test_a_name_over_ssh_is_no_secret(run: Submit, kubeflow: Kubeflow, address: str) -> None:
+    assert run("--repository", address) == 0
+    assert kubeflow.runs[0]["runtime_config"]["parameters"]["repository"] == address
 
 
 def test_nothing_answers(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from facewright.errors import RegistryError
-from facewright.registry.lineage import Lineage, collect, params_digest
+from facewright.registry.lineage import COMMIT_VARIABLE, Lineage, collect, params_digest
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -43,6 +43,18 @@ def test_collect_in_a_repository(project: Path) -> None:
     assert collect(project).git_commit == commit
     (project / "params.yaml").write_text("train: {seed: 2}\n")
     assert collect(project).git_commit == f"{commit}-dirty"
+
+
+@pytest.mark.parametrize("built_of", ["0123abcd", "unknown"])
+def test_in_an_image_the_commit_is_the_images(
+    project: Path, monkeypatch: pytest.MonkeyPatch, built_of: str
+) -> None:
+    """A checkout that is mounted there is not the code that runs."""
+    git(project, "init")
+    git(project, "add", ".")
+    git(project, "commit", "-m", "start")
+    monkeypatch.setenv(COMMIT_VARIABLE, built_of)
+    assert collect(project).git_commit == built_of
 
 
 def test_params_digest_follows_values_not_comments(project: Path) -> None:
