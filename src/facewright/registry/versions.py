@@ -12,7 +12,7 @@ from facewright.errors import EvaluationError, RegistryError
 from facewright.evaluation.record import SCORES, read_scores
 from facewright.files import values_digest
 from facewright.registry.gate import Decision, read_decision
-from facewright.registry.server import pages
+from facewright.registry.server import EVALUATION, MODEL, pages
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -27,8 +27,6 @@ PAIRS = "facewright.pairs_digest"
 SERVED = "facewright.served_digest"  # weights_sha256 of what is served
 SCORES_DIGEST = "facewright.scores_digest"  # sha256 of the file of scores
 FILES_DIGEST = "facewright.files_digest"  # sha256 of the list of all its files, see `vouching`
-# Where its files lie in its run: all that MLflow loads; of that its evaluation, its recognizers.
-MODEL, EVALUATION, RECOGNIZERS = "model", "model/evaluation", "model/recognizers"
 RESTORE = "put it back, or register under another `model` in mlflow/promotion.yaml"
 
 
