@@ -27,6 +27,7 @@ def register(
     import shutil
     from pathlib import Path
 
+    from facewright.params import Gate, from_json
     from facewright.registry.lineage import Lineage, params_digest
     from facewright.stages import register
 
@@ -40,6 +41,7 @@ def register(
         evaluate=Path(evaluate.path),
         gate=Path(gate.path),
         output=Path(output.path),
+        policy=from_json(Gate, policy),
         lineage=Lineage(data_md5=data_md5, git_commit=git_commit, params_digest=digest),
     )
     shutil.copyfile(Path(output.path) / "model-card.md", card.path)

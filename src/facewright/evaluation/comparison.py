@@ -151,6 +151,16 @@ def compare(
     )
 
 
+def same_similarities(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two recognizers say exactly the same of each pair; see `compare` for the frames.
+
+    Raises:
+        EvaluationError: the pairs are not the same.
+    """
+    first, second = (frame["similarity"].to_numpy(np.float64) for frame in _aligned(one, other))
+    return np.array_equal(first, second, equal_nan=True)
+
+
 def _sign(figure: str) -> int:
     return 1 if figure == "accuracy" else -1
 

@@ -83,6 +83,7 @@ def run(
         "subjects": subjects.kind,
         "weights": {one.recognizer: one.weights_sha256 for one in thresholds},
         "flip": params.flip,
+        "bootstrap": params.bootstrap,
         "engines_not_run": idle,
         "slices": params.slices,
         **data_facts(training=asdict(trained.card), verification=asdict(verify.card)),
