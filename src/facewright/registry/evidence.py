@@ -16,7 +16,7 @@ from facewright.errors import EvaluationError
 from facewright.evaluation.comparison import Comparison, compare, same_similarities
 from facewright.evaluation.metrics import verification_metrics
 from facewright.evaluation.record import FACTS, METRICS, SCORES, people_of, read_facts, read_scores
-from facewright.evaluation.thresholds import is_number
+from facewright.evaluation.table import is_number
 from facewright.files import file_digest
 from facewright.registry.decision import Decision
 from facewright.registry.gate import REFERENCE, TEACHER, Champion, Evidence, decide
