@@ -8,6 +8,7 @@ from components.images import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def promote(
     tracking_uri: str,
+    policy: str,
     gate: dsl.Input[dsl.Artifact],
     register: dsl.Input[dsl.Artifact],
     output: dsl.Output[dsl.Artifact],
@@ -16,6 +17,7 @@ def promote(
     import os
     from pathlib import Path
 
+    from facewright.params import Gate, from_json
     from facewright.stages import promote
 
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
@@ -23,4 +25,5 @@ def promote(
         gate=Path(gate.path),
         register=Path(register.path),
         output=Path(output.path),
+        policy=from_json(Gate, policy),
     )

@@ -30,6 +30,7 @@ def register(
     import shutil
     from pathlib import Path
 
+    from facewright.params import Gate, from_json
     from facewright.registry.lineage import Lineage, code_commit, params_digest
     from facewright.stages import register
 
@@ -43,6 +44,7 @@ def register(
         evaluate=Path(evaluate.path),
         gate=Path(gate.path),
         output=Path(output.path),
+        policy=from_json(Gate, policy),
         lineage=Lineage(
             data_md5=data_md5, git_commit=code_commit(git_commit), params_digest=digest
         ),

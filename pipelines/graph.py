@@ -126,6 +126,7 @@ def pipeline(cluster: Cluster, *, start_moves: bool = False) -> Any:
             with dsl.If(decided.outputs["Output"] == "promote", name="the gate says promote"):
                 promoted = promote(
                     tracking_uri=tracking_uri,
+                    policy=gate_params,
                     gate=decided.outputs["output"],
                     register=registered.outputs["output"],
                 )

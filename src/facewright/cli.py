@@ -57,6 +57,8 @@ def run_stage(stage: str) -> Any:
     for name in inspect.signature(run).parameters:
         if name == "params":
             inputs[name] = params.load(stage)
+        elif name == "policy":
+            inputs[name] = params.load_policy(params.POLICY)
         elif name == "lineage":
             from facewright.registry.lineage import collect
 

@@ -60,8 +60,24 @@ def add_registry_commands(commands: Any) -> None:
 def _promote(options: argparse.Namespace) -> None:
     from facewright.registry.promotion import promote
 
-    promoted = promote(_model(options), options.version, actor=options.actor, reason=options.reason)
+    promoted = promote(
+        _model(options),
+        options.version,
+        actor=options.actor,
+        reason=options.reason,
+        policy=_policy(options),
+    )
     print(f"{promoted} is champion")
+
+
+def _policy(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The promotion policy of this folder, if it is on the model that is asked for."""
+    from facewright import params
+
+    if options.model is not None and not params.POLICY.exists():
+        return None
+    policy = params.load_policy(params.POLICY)
+    return policy.model_dump() if options.model in (None, policy.model) else None
 
 
 def _rollback(options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # What a stage's `run` takes beside its upstream stages.
-NOT_EDGES = {"output", "params", "lineage"}
+NOT_EDGES = {"output", "params", "policy", "lineage"}
 # What Kubeflow has beside the stages: it stands for data.dvc, and tells how a run ended.
 BESIDE = {"pin", "fetch", "tell"}
 

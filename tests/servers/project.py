@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 
 from facewright import cli
-from facewright.registry.gate import Decision, Rule, write_decision
+from facewright.files import write_yaml
+from facewright.models.recognizer import read_card
+from facewright.params import load_policy
+from facewright.registry.decision import write_decision
+from facewright.registry.evidence import judge
 from tests.unit.registry.evaluations import write_evaluation
 from tests.unit.registry.recognizers import write_recognizer
 
+ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds: a busy machine is slow; a server that is gone refuses at once
 RECOGNIZERS = {  # name in the version: folder below artifacts/, format
     "teacher": ("train/teacher", "torch"),
@@ -42,11 +47,15 @@ def make_project(root: Path, model: str) -> Project:
     artifacts = made.root / "artifacts"
     for folder in ("compile", "evaluate", "gate"):
         (artifacts / folder).mkdir()
-    write_evaluation(artifacts / "evaluate", skill=3.0)
+    evaluate = artifacts / "evaluate"
+    weights = {name: read_card(made.artifact(name)).weights_sha256 for name in RECOGNIZERS}
+    metrics = write_evaluation(evaluate, skill=3.0, weights=weights)
     (artifacts / "evaluate" / "report.html").write_text("<html></html>")
-    rule = Rule("accuracy", "outcome", "pass", "student-int8 0.9300, at least 0.85")
-    policy = {"model": model}
-    decision = Decision("promote", "student-int8", None, "a" * 64, (rule,), policy=policy)
+    ours, theirs = (where / "mlflow" / "promotion.yaml" for where in (root, ROOT))
+    ours.parent.mkdir()
+    write_yaml(ours, load_policy(theirs).model_dump() | {"model": model})
+    policy = load_policy(ours).model_dump()
+    decision = judge(evaluate, metrics=metrics, policy=policy, serving=None)
     write_decision(artifacts / "gate" / "decision.json", decision)
     return made
 

@@ -8,7 +8,6 @@ import pytest
 from facewright import cli
 from facewright.engines import load_recognizer
 from facewright.registry.audit import verify
-from facewright.registry.gate import Decision, Rule
 from facewright.registry.ledger import read_ledger
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import promote, register
@@ -16,6 +15,7 @@ from facewright.registry.tracking import connect
 from tests.servers.inside import aliases, rows
 from tests.servers.project import Capture, Project, refused, run
 from tests.servers.stack import Stack
+from tests.unit.registry.decisions import decided, evaluation_files
 from tests.unit.registry.recognizers import Folders, write_networks
 from tests.unit.registry.rivals import two_processes
 
@@ -24,16 +24,11 @@ ROUNDS = 3
 LINEAGE = Lineage("m5.dir", "c0ffee", "p" * 64)
 
 
-def decision(serve: str) -> Decision:
-    rule = Rule("accuracy", "outcome", "pass", f"{serve} 0.9300, at least 0.85")
-    return Decision("promote", serve, None, "a" * 64, (rule,))
-
-
 def test_of_two_promotions_at_once_one_wins_and_one_is_told(
     online: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folders = Folders(tmp_path)
+    folders, files = Folders(tmp_path), evaluation_files(tmp_path / "evaluation")
     models = [f"{tmp_path.name}-{number}" for number in range(ROUNDS)]
     for model in models:
         for seed in ("one", "two"):
@@ -41,8 +36,8 @@ def test_of_two_promotions_at_once_one_wins_and_one_is_told(
                 model=model,
                 folders=folders(seed),
                 metrics={},
-                evaluation_files=[],
-                decision=decision("student"),
+                evaluation_files=files,
+                decision=decided("promote", "student", None, folders=folders(seed), files=files),
                 lineage=LINEAGE,
             )
     with two_processes() as say:
@@ -93,12 +88,13 @@ def test_what_is_served_is_loaded_through_the_server(
 
     monkeypatch.chdir(tmp_path)
     recognizers = write_networks(tmp_path / "made")
+    files = evaluation_files(tmp_path / "evaluation")
     register(
         model=tmp_path.name,
         folders=recognizers,
         metrics={},
-        evaluation_files=[],
-        decision=decision("student-torch"),
+        evaluation_files=files,
+        decision=decided("promote", "student-torch", None, folders=recognizers, files=files),
         lineage=LINEAGE,
     )
     promote(tmp_path.name)

@@ -25,6 +25,7 @@ from facewright.evaluation.thresholds import targets_of
 
 WITHOUT = "_without_overlap"
 # What may not be measured.
+START = "overlap with the people of an earlier training"
 OVERLAP, IDENTIFICATION = "figures without overlap", "identification"
 SLICES, PROBABILITIES = "slices by", "probabilities on unseen folds"
 
@@ -45,6 +46,7 @@ class Questions:
     unenrolled_share: float
     gallery_sizes: Sequence[int]
     fpir_targets: Sequence[float]
+    began_from: str = ""  # another recognizer that training began from, in words
     photos: pd.DataFrame | None = None  # id, photo: which photos each template has, if of these
 
     def __post_init__(self) -> None:
@@ -113,6 +115,11 @@ def assess(
     metrics = verified(scores)
     known = scores["a"].isin(questions.trained) | scores["b"].isin(questions.trained)
     metrics["overlap_pairs"] = int(known.sum())
+    if questions.began_from:
+        lacking[START] = (
+            f"unknown, since training began from {questions.began_from}, and whom that has seen is "
+            "told nowhere here"
+        )
     if known.any() and not known.all():
         with _told(lacking, OVERLAP):
             rest = verified(scores[~known])

@@ -10,7 +10,7 @@ from facewright.errors import EvaluationError
 from facewright.evaluation.bootstrap import Sides, couples, deviations, interval, normal_interval
 from facewright.evaluation.curves import Weights, accepted, fnmr_at_fmr, supported
 from facewright.evaluation.folds import Folds, check_folds, correct_decisions, fold_accuracies
-from facewright.evaluation.intervals import lower_bound, mcnemar, upper_bound
+from facewright.evaluation.intervals import FEW, lower_bound, mcnemar, upper_bound
 from facewright.evaluation.pairs import (
     COLUMNS,
     Bools,
@@ -19,10 +19,10 @@ from facewright.evaluation.pairs import (
     checked,
     identity_codes,
     image_codes,
+    refuse_alike,
 )
 
 BETTER, NOT_WORSE, WORSE, UNCLEAR = "better", "not_worse", "worse", "unclear"
-FEW = 10  # pairs decided differently, below which resamples cannot know the spread of their number
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ def compare(
     first, second, people = identity_codes(frames[0], identities=identities)
     sides = Sides(first, second, first == second, people)
     (one, one_rows), (other, other_rows) = (checked(frame) for frame in frames)
+    for scored in (one, other):
+        refuse_alike(scored)
     folds = tuple(map(Folds.of, (one, other))) if check_folds(one) else (None, None)
     at_fmr = all(supported(scored, fmr_target) for scored in (one, other))
 
@@ -147,6 +149,16 @@ def compare(
         accuracy=found.get("accuracy"),
         fnmr=found.get("fnmr"),
     )
+
+
+def same_similarities(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two recognizers say exactly the same of each pair; see `compare` for the frames.
+
+    Raises:
+        EvaluationError: the pairs are not the same.
+    """
+    first, second = (frame["similarity"].to_numpy(np.float64) for frame in _aligned(one, other))
+    return np.array_equal(first, second, equal_nan=True)
 
 
 def _sign(figure: str) -> int:

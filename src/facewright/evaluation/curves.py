@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from facewright.evaluation.intervals import FEW
 from facewright.evaluation.pairs import Bools, Floats, Ints, Scored, checked, refuse_one_class
 
 MOST_POINTS = 500  # of a curve in a plot
-MIN_FALSE_MATCHES = 10  # expected at an FMR target, below which FNMR at it is not reported
 
 Weights = npt.NDArray[np.int32]
 
@@ -158,12 +158,12 @@ def area_under_roc(counts: Counts) -> Floats:
 
 
 def supported(scored: Scored, fmr: float) -> bool:
-    """Whether the compared impostor pairs make MIN_FALSE_MATCHES false matches at `fmr` likely.
+    """Whether the compared impostor pairs make FEW false matches at `fmr` likely.
 
     With ten expected, the number seen has a relative standard error of about a third; with fewer,
     a few lucky pairs decide the threshold.
     """
-    return fmr * scored.impostors_compared * (1 + 1e-9) >= MIN_FALSE_MATCHES
+    return fmr * scored.impostors_compared * (1 + 1e-9) >= FEW
 
 
 def roc(scores: pd.DataFrame) -> pd.DataFrame:

@@ -21,11 +21,10 @@ import numpy as np
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.intervals import fmr_bound, wilson
+from facewright.evaluation.intervals import FEW, fmr_bound, wilson
 from facewright.evaluation.pairs import Ints
 from facewright.evaluation.search import MISSED, Embeddings, Found, search
 
-MIN_EXPECTED = 10  # false positives at an FPIR target, below which FNIR at it is not reported
 GALLERY, MATED, UNENROLLED = "gallery", "mated", "unenrolled"
 
 
@@ -236,7 +235,7 @@ def identification_metrics(
     allowed = {  # 0.29 × 100 must allow 29
         f"{target:g}": target * len(highest) * (1 + 1e-9)
         for target in fpir_targets
-        if target * len(highest) * (1 + 1e-9) >= MIN_EXPECTED
+        if target * len(highest) * (1 + 1e-9) >= FEW
     }
     for name, positives in {**allowed, "bound": 0}.items():
         # Just above the first score that would be one positive too many.

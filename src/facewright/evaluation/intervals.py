@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy import special
 
 CONFIDENCE = 0.95
+FEW = 10  # errors, seen or to be expected, below which next to nothing is known of their rate
 
 
 def normal_quantile(confidence: float = CONFIDENCE) -> float:

@@ -18,11 +18,10 @@ from facewright.evaluation.curves import (
     supported,
 )
 from facewright.evaluation.folds import Folds, check_folds, fold_accuracies
-from facewright.evaluation.intervals import fmr_bound, log_odds, share_of, wilson
-from facewright.evaluation.pairs import Floats, Scored, checked, identity_codes
+from facewright.evaluation.intervals import FEW, fmr_bound, log_odds, share_of, wilson
+from facewright.evaluation.pairs import Floats, Scored, checked, identity_codes, refuse_alike
 
 BOUND = "fnmr_at_fmr_bound"
-FEW = 10  # errors, below which resamples do not know the spread of their number
 
 
 def verification_metrics(
@@ -65,10 +64,11 @@ def verification_metrics(
         seed: of the bootstrap; the same scores and seed give the same figures.
 
     Raises:
-        EvaluationError: nothing can be said from these scores: see `checked`, `identity_codes`
-            and `check_folds`.
+        EvaluationError: nothing can be said from these scores: see `checked`, `refuse_alike`,
+            `identity_codes` and `check_folds`.
     """
     scored, rows = checked(scores)
+    refuse_alike(scored)
     folds = Folds.of(scored) if check_folds(scored) else None
     first, second, people = identity_codes(scores, identities=identities)
     targets = [fmr for fmr in fmr_targets if supported(scored, fmr)]

@@ -17,6 +17,7 @@ FAILURE = "failure"
 STATUS = pd.CategoricalDtype([OK, FAILURE])
 COLUMNS = ("fold", "label", "a", "b")
 CHUNK = 512  # pairs whose embeddings are gathered at a time: 2 MiB at 512 float32 values, a cache
+SAME = 1e-6  # similarities of float32 products that differ by no more are one
 NORM_TOLERANCE = 1e-3  # float32 normalization is good to 1e-6; beyond this something else happened
 
 Floats = npt.NDArray[np.float64]
@@ -228,6 +229,20 @@ def checked(scores: pd.DataFrame) -> tuple[Scored, Ints]:
         cuts=np.append(changes, compared).astype(np.int64) if compared else np.empty(0, np.int64),
     )
     return scored, order
+
+
+def refuse_alike(scored: Scored) -> None:
+    """Refuse to judge a recognizer by similarities that no threshold tells apart.
+
+    Raises:
+        EvaluationError: all pairs that were compared, two or more, have the same similarity.
+    """
+    compared = scored.similarity[: scored.compared]
+    if len(compared) > 1 and compared[0] - compared[-1] <= SAME:
+        raise EvaluationError(
+            f"all {len(compared)} pairs that were compared have one similarity, {compared[0]:g}: "
+            "the recognizer says the same of every face, train it again"
+        )
 
 
 def refuse_one_class(genuine: Bools) -> None:

@@ -31,7 +31,7 @@ SCORES = "scores.parquet"
 FACTS = "evaluation.json"
 METRICS = "metrics.json"  # the figures, flat, as other stages write theirs
 NEEDED = (  # what others read of the facts
-    *("pairs_digest", "scores_digest", "weights", "rows", "flip", "notice"),
+    *("pairs_digest", "scores_digest", "weights", "rows", "flip", "notice", "bootstrap"),
     *("training_set", "verification_set", "licences", "collected", "engines_not_run", "slices"),
 )
 

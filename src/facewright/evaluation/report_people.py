@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from facewright.evaluation import markup as html
-from facewright.evaluation.assess import IDENTIFICATION, OVERLAP, SLICES, WITHOUT, Answers
+from facewright.evaluation.assess import IDENTIFICATION, OVERLAP, SLICES, START, WITHOUT, Answers
 from facewright.evaluation.limits import words_of
 from facewright.evaluation.plots import BANDS, cmc_plot
 from facewright.evaluation.report_rates import not_measured, rows_of
@@ -200,9 +200,10 @@ def overlap(answers: Mapping[str, Answers]) -> str:
     rows = rows_of(answers)
     known = int(max(row.get("overlap_pairs", 0) for row in rows))
     by_name = "People are compared by name; a set that numbers its people cannot be compared so."
+    last = (*not_measured(answers, START), html.fine(by_name))
     if not known:
         text = "No pair shows anybody who was in training, as far as names tell."
-        return html.section("Overlap with training", html.paragraph(text), html.fine(by_name))
+        return html.section("Overlap with training", html.paragraph(text), *last)
     if not any(key.endswith(WITHOUT) for answer in answers.values() for key in answer.metrics):
         pairs = int(rows[0]["pairs"])
         text = (
@@ -210,7 +211,7 @@ def overlap(answers: Mapping[str, Answers]) -> str:
             "in training: these figures say little about people whom the recognizers have not seen."
         )
         why = not_measured(answers, OVERLAP)
-        return html.section("Overlap with training", html.paragraph(text), *why, html.fine(by_name))
+        return html.section("Overlap with training", html.paragraph(text), *why, *last)
     apart = [_without(answer.metrics) for answer in answers.values()]
     keys = {"accuracy": "Accuracy", "eer": "EER"}
     if finest := finest_fmr([*rows, *apart]):
@@ -229,7 +230,7 @@ def overlap(answers: Mapping[str, Answers]) -> str:
             "counts for people whom the recognizers have not seen are the figures without them."
         ),
         html.table(["Recognizer", "", "Pairs", *keys.values()], lines),
-        html.fine(by_name),
+        *last,
     )
 
 

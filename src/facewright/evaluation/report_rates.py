@@ -8,7 +8,8 @@ import pandas as pd
 
 from facewright.evaluation import markup as html
 from facewright.evaluation.assess import PROBABILITIES, WITHOUT, Answers
-from facewright.evaluation.curves import MIN_FALSE_MATCHES, roc, score_histogram
+from facewright.evaluation.curves import roc, score_histogram
+from facewright.evaluation.intervals import FEW
 from facewright.evaluation.limits import IMAGES, words_of
 from facewright.evaluation.plots import det_plot, histogram_plot, reliability_plot, roc_plot
 from facewright.evaluation.svg import legend, legend_of
@@ -65,7 +66,7 @@ def verification(answers: Mapping[str, Answers]) -> str:
 def _how_to_read(rows: Sequence[Row]) -> list[str]:
     row = rows[0]
     compared, words = _compared(row), words_of(row)
-    finest = MIN_FALSE_MATCHES / compared if compared else 1.0
+    finest = FEW / compared if compared else 1.0
     down = f"an FMR down to {100 * finest:.2g} %" if finest < 1 else "no FMR"
     pairs = (
         f"{row['pairs']:,.0f} pairs ({row['genuine']:,.0f} genuine, {row['impostor']:,.0f} "
@@ -90,7 +91,7 @@ def _how_to_read(rows: Sequence[Row]) -> list[str]:
             "pair is an error at any threshold."
         ),
         html.fine(
-            f"{compared:,} compared impostor pairs support {down} ({MIN_FALSE_MATCHES} false "
+            f"{compared:,} compared impostor pairs support {down} ({FEW} false "
             "matches expected); a smaller target has no figure. In its place stands what a "
             f"threshold above every impostor shows: {bound_text(row)}."
         ),
@@ -104,7 +105,7 @@ def _how_to_read(rows: Sequence[Row]) -> list[str]:
 def curves(answers: Mapping[str, Answers]) -> str:
     rows = rows_of(answers)
     compared = max(1, *map(_compared, rows))
-    finest, supported = 1 / compared, min(1.0, MIN_FALSE_MATCHES / compared)
+    finest, supported = 1 / compared, min(1.0, FEW / compared)
     drawn = {name: roc(answer.scores) for name, answer in answers.items()}
     marks = {str(row["recognizer"]): _marks(row) for row in rows}
     det = det_plot(
@@ -126,7 +127,7 @@ def curves(answers: Mapping[str, Answers]) -> str:
         html.panels(plots),
         legend_of(list(answers), more),
         html.fine(
-            f"Shaded: FMR below {100 * supported:.3g} %, where fewer than {MIN_FALSE_MATCHES} "
+            f"Shaded: FMR below {100 * supported:.3g} %, where fewer than {FEW} "
             "false matches are expected and a few lucky pairs decide. Dotted: FMR and FNMR are "
             "equal. Marks of several recognizers at one target are drawn side by side."
         ),

@@ -24,12 +24,11 @@ import numpy as np
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.intervals import wilson
+from facewright.evaluation.intervals import FEW, wilson
 from facewright.evaluation.pairs import OK, Bools, Floats, Ints, checked
 
 ALL = "all"  # the column and the value of the row of all pairs
 MIXED = "mixed or unknown"
-MIN_EXPECTED = 10  # errors at the rate of all pairs, below which a slice has no say in a ratio
 MOST_VALUES = 100  # of a category
 HIGH_IS_WORSE = ("turn",)
 NAMES = ("id", "identity", "person")  # columns that name people or their photos
@@ -201,7 +200,7 @@ def largest_ratio(table: pd.DataFrame, rate: str) -> dict[str, Ratio | None]:
     overall = table.loc[table["column"] == ALL, rate].iloc[0]
     ratios: dict[str, Ratio | None] = {}
     for column, part in table[table["column"] != ALL].groupby("column", sort=False):
-        enough = overall * part[trials] * (1 + 1e-9) >= MIN_EXPECTED
+        enough = overall * part[trials] * (1 + 1e-9) >= FEW
         part = part[enough & (part["value"] != MIXED)]
         if len(part) < 2:
             ratios[str(column)] = None

@@ -8,11 +8,10 @@ from typing import Any
 from facewright.errors import RegistryError
 from facewright.files import whole_directory
 from facewright.models.recognizer import WEIGHTS, read_card
-from facewright.registry.server import registry_errors
+from facewright.registry.server import RECOGNIZERS, registry_errors
 from facewright.registry.tracking import connect
 
 REFERENCE = re.compile(r"models:/(?P<model>[^/@'\"`]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
-RECOGNIZERS = "model/recognizers"  # in the run of a version, see `promotion`
 
 
 def fetch_recognizer(reference: str, folder: Path, *, name: str) -> Path:

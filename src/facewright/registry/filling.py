@@ -10,13 +10,18 @@ from typing import Any
 from facewright.files import storage_errors, write_json
 from facewright.models.recognizer import RecognizerCard
 from facewright.registry.packaging import write_model
-from facewright.registry.server import experiment, open_run, points, send_points
-from facewright.registry.versions import (
-    DIGEST,
+from facewright.registry.server import (
     EVALUATION,
-    FILES_DIGEST,
     MODEL,
     RECOGNIZERS,
+    experiment,
+    open_run,
+    points,
+    send_points,
+)
+from facewright.registry.versions import (
+    DIGEST,
+    FILES_DIGEST,
     lasting,
 )
 from facewright.registry.vouching import FILES, write_list

@@ -8,35 +8,29 @@ Some rules choose what is served, a compressed form or FP32; the others judge wh
 what it was made of and comes with: the student against its teacher, and its engines.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from facewright.errors import RegistryError
 from facewright.evaluation.comparison import Comparison, Difference
-from facewright.files import write_json
+from facewright.registry.decision import FAIL, PASS, UNCLEAR, Decision, Rule, outcome_of
 
-PROMOTE, HOLD, INSUFFICIENT = "promote", "hold", "insufficient evidence"
-PASS, FAIL, UNCLEAR = "pass", "fail", "unclear"
 TEACHER = "teacher"  # what the student is compared with
 REFERENCE = "student"  # what all other forms are compared with, and what is served without one
 ROUNDING = 1e-9  # 0.92 - 0.91 is a little more than 0.01: a margin met exactly counts as met
+EXACT = {  # counts, sizes and times, and bounds that are themselves at 95 %: no luck of the sample
+    *("pairs", "genuine", "impostor", "identities", "overlap_pairs"),
+    *("failures", "failures_genuine", "failures_impostor", "fmr_bound", "fpir_bound"),
+    *("gallery_people", "probes_mated", "probes_unenrolled", "probes_shared"),
+    *("failures_gallery", "failures_mated", "failures_unenrolled"),
+    *("templates", "template_photos_least", "template_photos_most", "template_photos_mean"),
+    *("latency_ms", "megabytes"),
+}
 RESULTS = {"better": PASS, "not_worse": PASS, "worse": FAIL, "unclear": UNCLEAR}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule and what it found."""
-
-    name: str
-    chooses: str  # "serve": which recognizer is served; "outcome": whether it may be promoted
-    result: str  # pass, fail, unclear
-    evidence: str  # one line with the numbers compared
 
 
 @dataclass(frozen=True)
@@ -48,6 +42,7 @@ class Champion:
     served_digest: str  # sha256 of its weights
     pairs_digest: str  # of the verification pairs that it was scored on
     scores: pd.DataFrame | None = None  # of what it serves; None where none were kept
+    judged: Collection[str] = ()  # sha256 of the scores of each challenger it was compared with
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Evidence:
     metrics: Mapping[str, float]  # flat, of evaluate: `student.accuracy`, `student-int8.cosine` …
     pairs_digest: str
     weights: Mapping[str, str]  # sha256 of the weights of each form
-    scores_digest: str  # sha256 of the file of scores
+    files: Mapping[str, str]  # sha256 of the files that all this was read from, by name
     forms: Sequence[str]  # compressed forms that may be served, the one to prefer first
     parity: Mapping[str, Comparison]
     """On the same pairs: REFERENCE against TEACHER, each form and engine against REFERENCE."""
@@ -69,43 +64,8 @@ class Evidence:
     champion: Champion | None = None
     against: Mapping[str, Comparison] = field(default_factory=dict)
     """Per form, its comparison with the champion; empty where the pairs are others."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What may happen with a recognizer, and why."""
-
-    outcome: str  # promote, hold, insufficient evidence
-    serve: str
-    champion: int | None  # the version it was compared with
-    pairs_digest: str
-    rules: tuple[Rule, ...]
-    weights: Mapping[str, str] = field(default_factory=dict)  # sha256 of each form that was judged
-    scores_digest: str = ""  # sha256 of the scores that were judged
-    policy: Mapping[str, Any] = field(default_factory=dict)  # as it was then
-
-    @property
-    def model(self) -> str:
-        """The registered model that the policy names.
-
-        Raises:
-            RegistryError: it names none.
-        """
-        if not self.policy.get("model"):
-            raise RegistryError("the gate's decision names no model: run gate again")
-        return str(self.policy["model"])
-
-    @property
-    def reason(self) -> str:
-        """One line: the rules that stand in the way, or that all passed."""
-        judged = [rule for rule in self.rules if rule.chooses == "outcome"]
-        result = FAIL if self.outcome == HOLD else UNCLEAR
-        blocking = [rule for rule in judged if rule.result == result]
-        return "; ".join(f"{rule.name}: {rule.evidence}" for rule in blocking) or "all rules passed"
-
-    def values(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+    same: Collection[str] = ()  # forms whose similarities are the champion's, pair by pair
+    judged_before: int = 0  # other challengers that this champion was compared with
 
 
 def decide(evidence: Evidence, *, policy: Mapping[str, Any], today: date) -> Decision:
@@ -135,44 +95,17 @@ def decide(evidence: Evidence, *, policy: Mapping[str, Any], today: date) -> Dec
         *_slices(evidence, serve, policy["slices"]),
         *_data(evidence, policy["data"], today=today),
     ]
-    results = {rule.result for rule in judging}
     return Decision(
-        outcome=HOLD if FAIL in results else INSUFFICIENT if UNCLEAR in results else PROMOTE,
+        outcome=outcome_of(judging),
         serve=serve,
         champion=evidence.champion.version if evidence.champion else None,
         pairs_digest=evidence.pairs_digest,
         rules=(*choosing, *judging),
         weights=dict(evidence.weights),
-        scores_digest=evidence.scores_digest,
+        files=dict(evidence.files),
+        collected=dict(evidence.collected),
         policy=dict(policy),
     )
-
-
-def write_decision(path: Path, decision: Decision) -> None:
-    """Write a decision as JSON."""
-    write_json(path, decision.values())
-
-
-def read_decision(path: Path) -> Decision:
-    """Read what `write_decision` wrote.
-
-    Raises:
-        RegistryError: the file is missing or holds no decision.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        rules = tuple(Rule(**rule) for rule in values.pop("rules"))
-        decision = Decision(rules=rules, **values)
-    except FileNotFoundError as error:
-        raise RegistryError(f"{path} is missing: run the gate first") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RegistryError(f"{path} holds no decision: run the gate again") from error
-    outcomes = (PROMOTE, HOLD, INSUFFICIENT)
-    if decision.outcome not in outcomes:
-        raise RegistryError(
-            f"{path}: outcome {decision.outcome!r} is none of {', '.join(outcomes)}"
-        )
-    return decision
 
 
 def _parity(
@@ -250,15 +183,21 @@ def _form_of(engine: str) -> str:
 def _limits(
     metrics: Mapping[str, float], serve: str, limits: Mapping[str, float], *, least: bool
 ) -> list[Rule]:
-    """Each figure of what is served against a limit that its whole 95 % interval must keep."""
+    """Each figure of what is served against a limit that its whole 95 % interval must keep.
+
+    One that was measured on a sample and has no interval is unclear where it seems to keep it.
+    """
     rules = []
     for figure, limit in limits.items():
         value = _metric(metrics, f"{serve}.{figure}")
-        low, high = (metrics.get(f"{serve}.{figure}_{end}", value) for end in ("low", "high"))
-        sure = low >= limit - ROUNDING if least else high <= limit + ROUNDING
+        ends = [f"{serve}.{figure}_{end}" for end in ("low", "high")]
+        low, high = (metrics.get(end, value) for end in ends)
+        known = figure in EXACT or all(end in metrics for end in ends)
+        sure = known and (low >= limit - ROUNDING if least else high <= limit + ROUNDING)
         lost = high < limit - ROUNDING if least else low > limit + ROUNDING
         interval = f" [{low:.4f}, {high:.4f}]" if (low, high) != (value, value) else ""
         evidence = f"{serve} {value:.4f}{interval}, {'at least' if least else 'at most'} {limit:g}"
+        evidence += "" if known else "; it has no interval, so luck cannot be told from skill"
         rules.append(Rule(figure, "outcome", _result(sure, lost or value != value), evidence))
     return rules
 
@@ -275,8 +214,10 @@ def _against_champion(evidence: Evidence, serve: str, policy: Mapping[str, Any])
             "begin anew"
         )
         return Rule("champion", "outcome", FAIL, text)
-    if champion.served_digest and champion.served_digest == evidence.weights.get(serve):
-        return Rule("champion", "outcome", PASS, f"these are the weights of {theirs}")
+    same_weights = champion.served_digest == evidence.weights.get(serve)
+    if champion.served_digest and same_weights and serve in evidence.same:
+        text = f"these are the weights of {theirs}, and its scores"
+        return Rule("champion", "outcome", PASS, text)
     figure, compared = policy["figure"], evidence.against.get(serve)
     difference: Difference | None = getattr(compared, figure) if compared else None
     if compared is None or difference is None:
@@ -287,8 +228,11 @@ def _against_champion(evidence: Evidence, serve: str, policy: Mapping[str, Any])
         f"{figure} of {serve} {difference.challenger:.4f}, {theirs} ({champion.serve}) "
         f"{difference.champion:.4f}: gain {difference.gain:+.4f} [{difference.low:+.4f}, "
         f"{difference.high:+.4f}], {difference.won} pairs won, {difference.lost} lost "
-        f"(McNemar p {difference.mcnemar_p:.3f}); must be {asked} at {1 - policy['level']:.0%}"
+        f"(McNemar p {difference.mcnemar_p:.3f}); must be {asked} at "
+        f"{100 * (1 - compared.level):.4g}%"
     )
+    if before := evidence.judged_before:
+        text += f" (level {policy['level']:g} ÷ {before + 1}: others were compared: {before})"
     return Rule("champion", "outcome", RESULTS.get(difference.verdict, FAIL), text)
 
 
@@ -316,22 +260,32 @@ def _slices(evidence: Evidence, serve: str, limits: Mapping[str, float | None]) 
     return rules
 
 
+def data_age(collected: Mapping[str, str], most: int, *, today: date) -> Rule:
+    """Whether all photos are young enough.
+
+    Args:
+        collected: per dataset the day of its oldest photo, or "".
+        most: days.
+    """
+    ages: dict[str, int | None] = {
+        name: (today - date.fromisoformat(day)).days if day else None
+        for name, day in collected.items()
+    }
+    # A day that is still to come is a mistake, and no proof of youth.
+    old = [name for name, age in ages.items() if age is not None and not 0 <= age <= most]
+    unknown = [name for name, age in ages.items() if age is None]
+    text = ", ".join(
+        f"{name} {'of unknown age' if age is None else f'{age} days old'}"
+        for name, age in ages.items()
+    )
+    result = _result(not (old or unknown or not ages), bool(old))
+    return Rule("data age", "outcome", result, f"{text}; at most {most} days")
+
+
 def _data(evidence: Evidence, policy: Mapping[str, Any], *, today: date) -> list[Rule]:
     rules = []
     if (most := policy["max_age_days"]) is not None:
-        ages: dict[str, int | None] = {
-            name: (today - date.fromisoformat(day)).days if day else None
-            for name, day in evidence.collected.items()
-        }
-        # A day that is still to come is a mistake, and no proof of youth.
-        old = [name for name, age in ages.items() if age is not None and not 0 <= age <= most]
-        unknown = [name for name, age in ages.items() if age is None]
-        text = ", ".join(
-            f"{name} {'of unknown age' if age is None else f'{age} days old'}"
-            for name, age in ages.items()
-        )
-        result = _result(not (old or unknown or not ages), bool(old))
-        rules.append(Rule("data age", "outcome", result, f"{text}; at most {most} days"))
+        rules.append(data_age(evidence.collected, most, today=today))
     if (accepted := policy["licences"]) is not None:
         others = {
             name: text

@@ -8,12 +8,15 @@ What MLflow says of a version (its tags, its decision, its files) counts only wh
 ledger's entries, signed by trusted keys, say of it.
 """
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from facewright.errors import RegistryError
 from facewright.progress import say
-from facewright.registry.chain import Draft, Ledger, named, shortened
-from facewright.registry.gate import PROMOTE, Champion, Decision
+from facewright.registry.chain import DECISIONS, Draft, Ledger, named, shortened
+from facewright.registry.decision import PASS, PROMOTE, Decision
+from facewright.registry.gate import Champion, data_age
 from facewright.registry.ledger import append, check_known, hint, model_exists, sound_ledger
 from facewright.registry.ledger_keys import present_actor
 from facewright.registry.registration import register
@@ -22,6 +25,7 @@ from facewright.registry.tracking import connect
 from facewright.registry.versions import (
     CHAMPION,
     PAIRS,
+    SCORES_DIGEST,
     SERVED,
     Version,
     all_versions,
@@ -34,11 +38,24 @@ from facewright.registry.versions import (
 )
 from facewright.registry.vouching import check_files
 
-__all__ = ["Version", "champion", "promote", "register", "rollback", "was_rolled_back"]
+__all__ = [
+    "Version",
+    "champion",
+    "judged_against",
+    "promote",
+    "register",
+    "rollback",
+    "was_rolled_back",
+]
 
 
 def promote(
-    model: str, version: int | None = None, *, actor: str | None = None, reason: str | None = None
+    model: str,
+    version: int | None = None,
+    *,
+    actor: str | None = None,
+    reason: str | None = None,
+    policy: Mapping[str, Any] | None = None,
 ) -> Version:
     """Make a version champion, by default the one that the gate decided on last.
 
@@ -47,10 +64,12 @@ def promote(
     Args:
         actor: who does it; else `present_actor`.
         reason: why; else what the gate said.
+        policy: the promotion policy as it is now, where there is one at hand.
 
     Raises:
-        RegistryError: there is no such version, the gate held it or compared it with another
-            champion than the one that serves now, its decision is not in the ledger, somebody else
+        RegistryError: there is no such version, the gate held it, judged it by another policy or
+            compared it with another champion than the one that serves now, its data have become
+            too old, its decision is not in the ledger, somebody else
             promoted at the same moment, its tags, its files or the ledger were changed, or the
             alias was moved by other means than these.
     """
@@ -77,6 +96,7 @@ def promote(
                 f"{named(decision.champion)}; it is {named(serving)} now: run the gate again and "
                 "register"
             )
+        _still_holds(decision, chosen, policy)
         check_files(client, chosen)
         draft = Draft(
             action="promote",
@@ -186,16 +206,61 @@ def champion(model: str) -> Champion | None:
             )
         if number is None:
             return None
-        version = get_version(client, model, number)
-        check_known(ledger, version)
-        check_files(client, version, loaded=True)
-        return Champion(
-            version=version.version,
-            serve=version.serve,
-            served_digest=version.tags.get(SERVED, ""),
-            pairs_digest=version.tags.get(PAIRS, ""),
-            scores=get_scores(client, version),
-        )
+        return _as_champion(client, ledger, number)
+
+
+def judged_against(model: str, decision: Decision) -> Champion | None:
+    """The champion that a decision names; None for none.
+
+    Raises:
+        RegistryError: another one serves now, and the decision was not entered before; the ledger
+            does not verify or knows that champion with other tags, it was deleted, or its scores
+            or what MLflow loads of it were changed.
+    """
+    client, version = connect(), decision.champion
+    with registry_errors(f"the champion of {model} cannot be read"):
+        ledger = sound_ledger(client, model)
+        entered = {entry.evidence for entry in ledger.entries}
+        serving = ledger.standing.champion
+        if version != serving and decision_digest(decision) not in entered:
+            raise RegistryError(
+                f"the gate judged {model} when the champion was {named(version)}; it is "
+                f"{named(serving)} now: run the gate again"
+            )
+        return None if version is None else _as_champion(client, ledger, version)
+
+
+def _as_champion(client: Any, ledger: Ledger, number: int) -> Champion:
+    version = get_version(client, ledger.model, number)
+    check_known(ledger, version)
+    check_files(client, version, loaded=True)
+    return Champion(
+        version=version.version,
+        serve=version.serve,
+        served_digest=version.tags.get(SERVED, ""),
+        pairs_digest=version.tags.get(PAIRS, ""),
+        scores=get_scores(client, version),
+        judged=_judged(client, ledger, number),
+    )
+
+
+def _judged(client: Any, ledger: Ledger, number: int) -> frozenset[str]:
+    """The digests of the scores of all challengers that were registered beside a champion.
+
+    Several versions with the same scores are one try. A version that was deleted, or is not what
+    the ledger says, counts as one of its own.
+    """
+    versions = all_versions(client, ledger.model)
+    found = set()
+    for entry in ledger.entries:
+        if entry.action not in DECISIONS or entry.version == number:
+            continue
+        if entry.previous_champion == number:
+            version = versions.get(entry.version)
+            same = version is not None and version.lineage == entry.lineage
+            digest = version.tags.get(SCORES_DIGEST) if version is not None and same else None
+            found.add(digest or f"version {entry.version}")
+    return frozenset(found)
 
 
 def _passed(client: Any, version: Version, ledger: Ledger) -> Decision:
@@ -217,6 +282,21 @@ def _passed(client: Any, version: Version, ledger: Ledger) -> Decision:
         f"no entry of the ledger holds the decision on {version} ({evidence[:12]}): nobody "
         "whose key is trusted registered it; run gate and register again"
     )
+
+
+def _still_holds(decision: Decision, version: Version, policy: Mapping[str, Any] | None) -> None:
+    """Refuse a decision by a policy that has changed since, or on data that have grown too old."""
+    again = "run the gate again and register"
+    if policy is not None and decision.policy != policy:
+        raise RegistryError(
+            f"the gate judged {version} by another policy than mlflow/promotion.yaml is now: "
+            f"{again}"
+        )
+    most = decision.policy.get("data", {}).get("max_age_days")
+    if most is not None:
+        age = data_age(decision.collected, most, today=datetime.now(UTC).date())
+        if age.result != PASS:
+            raise RegistryError(f"the data of {version} are too old now ({age.evidence}): {again}")
 
 
 def _moment(client: Any, model: str) -> tuple[Ledger, int | None]:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from facewright.errors import RegistryError
-from facewright.evaluation.record import SCORES
+from facewright.evaluation.record import FACTS, METRICS, SCORES
 from facewright.files import file_digest, values_digest
 from facewright.models.recognizer import RecognizerCard, read_card
 from facewright.registry.chain import Draft, Ledger, shortened
+from facewright.registry.decision import PROMOTE, Decision, check_outcome
 from facewright.registry.filling import filled_run, gathered
-from facewright.registry.gate import PROMOTE, Decision
 from facewright.registry.ledger import (
     append,
     check_known,
@@ -81,14 +81,15 @@ def register(
     Args:
         folders: recognizer folders by name; must hold the one that `decision` serves.
         metrics: of the evaluation, flat; kept as the run's metrics.
-        evaluation_files: report, scores and so on; kept as files.
+        evaluation_files: scores, figures and facts, which the gate judged, report and so on; kept
+            as files.
         flip: whether the figures are of embeddings averaged with those of mirror images.
         actor: who registers; else `present_actor`.
 
     Raises:
         RegistryError: the server cannot be used, the recognizer to serve is missing, the decision
-            is on other weights or scores, the ledger does not verify, does not trust this person's
-            key or knows a version with other content.
+            was edited, names no weights or files, or is on others than these, the ledger does not
+            verify, does not trust this person's key or knows a version with other content.
         EngineError: a folder is no recognizer, or its weights are not those of its card.
     """
     cards = {name: read_card(folder) for name, folder in folders.items()}
@@ -97,8 +98,7 @@ def register(
             f"the gate serves {decision.serve!r}, which is not among {', '.join(sorted(cards))}"
         )
     files = {file.name: file for file in evaluation_files}
-    scores = {SCORES_DIGEST: file_digest(files[SCORES])} if SCORES in files else {}
-    _check_judged(cards, scores.get(SCORES_DIGEST, ""), decision)
+    _check_judged(cards, files, decision)
     digest = content_digest(cards, metrics, serve=decision.serve, pairs=decision.pairs_digest)
     path = decision_path(decision_digest(decision))
     client = connect()
@@ -112,7 +112,7 @@ def register(
                 recognizers=folders,
                 evaluation=list(files.values()),
                 metrics=metrics,
-                tags=_tags(cards, digest, decision, lineage) | scores | _ancestry(client, cards),
+                tags=_tags(cards, digest, decision, lineage) | _ancestry(client, cards),
                 served=cards[decision.serve],
                 flip=flip,
                 commit=lineage.git_commit,
@@ -137,19 +137,31 @@ def register(
         return get_version(client, model, found.version)
 
 
-def _check_judged(cards: Mapping[str, RecognizerCard], scores: str, decision: Decision) -> None:
-    """Refuse a decision on other weights or other scores than those that come with it."""
+def _check_judged(
+    cards: Mapping[str, RecognizerCard], files: Mapping[str, Path], decision: Decision
+) -> None:
+    """Refuse a decision that does not follow from its rules, or is on other weights, scores,
+    figures or facts than those that come with it."""
+    check_outcome(decision, what="the gate's decision")
+    if not decision.weights.get(decision.serve):
+        raise RegistryError(
+            f"the gate's decision names no weights of {decision.serve}, which it serves: run gate "
+            "again"
+        )
     for name, judged in decision.weights.items():
         if name in cards and cards[name].weights_sha256 != judged:
             raise RegistryError(
                 f"the gate judged other weights of {name} ({judged[:12]}) than are there "
                 f"({cards[name].weights_sha256[:12]}): run evaluate and gate again"
             )
-    if decision.scores_digest and decision.scores_digest != scores:
-        raise RegistryError(
-            f"the gate judged other scores ({decision.scores_digest[:12]}) than are there "
-            f"({scores[:12] or 'none'}): run gate again"
-        )
+    for what, name in {"scores": SCORES, "figures": METRICS, "facts": FACTS}.items():
+        judged = decision.files.get(name, "")
+        there = file_digest(files[name]) if name in files else ""
+        if not judged or judged != there:
+            raise RegistryError(
+                f"the gate judged other {what} ({judged[:12] or 'none'}) than are there in {name} "
+                f"({there[:12] or 'none'}): run gate again"
+            )
 
 
 def _is_entered(ledger: Ledger, version: Version) -> bool:
@@ -292,6 +304,7 @@ def _tags(
         SERVE: decision.serve,
         PAIRS: decision.pairs_digest,
         SERVED: served.weights_sha256,
+        SCORES_DIGEST: decision.files[SCORES],
         "facewright.data_digest": served.data_digest,
         "facewright.code_digest": served.code_digest,
         **{

@@ -21,6 +21,9 @@ from facewright.files import storage_errors
 EXPERIMENT = "facewright"
 PROBE_SECONDS = 4.0  # to find out whether a server is there
 AGAIN = " and run this again"  # the end of the advice where nothing else was saved
+# Where a version's files lie in its run: all that MLflow loads; of that its evaluation, its
+# recognizers. Here, so that a training that fetches one does not hang on the gate's code.
+MODEL, EVALUATION, RECOGNIZERS = "model", "model/evaluation", "model/recognizers"
 # Limits of MLflow's REST API for one call and one value.
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100

@@ -1,7 +1,9 @@
 """Registered versions as MLflow has them: their names, tags, aliases and decisions."""
 
+import json
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,8 @@ import pandas as pd
 from facewright.errors import EvaluationError, RegistryError
 from facewright.evaluation.record import SCORES, read_scores
 from facewright.files import values_digest
-from facewright.registry.gate import Decision, read_decision
-from facewright.registry.server import pages
+from facewright.registry.decision import Decision, read_decision
+from facewright.registry.server import EVALUATION, MODEL, pages
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -27,8 +29,6 @@ PAIRS = "facewright.pairs_digest"
 SERVED = "facewright.served_digest"  # weights_sha256 of what is served
 SCORES_DIGEST = "facewright.scores_digest"  # sha256 of the file of scores
 FILES_DIGEST = "facewright.files_digest"  # sha256 of the list of all its files, see `vouching`
-# Where its files lie in its run: all that MLflow loads; of that its evaluation, its recognizers.
-MODEL, EVALUATION, RECOGNIZERS = "model", "model/evaluation", "model/recognizers"
 RESTORE = "put it back, or register under another `model` in mlflow/promotion.yaml"
 
 
@@ -208,9 +208,10 @@ def get_decision(client: Any, version: Version, digest: str | None = None) -> De
     if not digest:
         raise RegistryError(f"{version} has passed no gate: register it with facewright")
     with tempfile.TemporaryDirectory() as folder:
-        decision = read_decision(get_file(client, version, decision_path(digest), folder))
-    if decision_digest(decision) != digest:
-        raise RegistryError(
-            f"the decision on {version} was edited (its digest disagrees): register again"
-        )
-    return decision
+        path = get_file(client, version, decision_path(digest), folder)
+        with suppress(ValueError):  # what is no JSON at all `read_decision` refuses
+            if values_digest(json.loads(path.read_bytes())) != digest:
+                raise RegistryError(
+                    f"the decision on {version} was edited (its digest disagrees): register again"
+                )
+        return read_decision(path)

@@ -13,12 +13,9 @@ from typing import Any
 
 from facewright.errors import RegistryError
 from facewright.files import file_digest, write_json
-from facewright.registry.server import pages
+from facewright.registry.server import EVALUATION, MODEL, RECOGNIZERS, pages
 from facewright.registry.versions import (
-    EVALUATION,
     FILES_DIGEST,
-    MODEL,
-    RECOGNIZERS,
     RESTORE,
     Version,
     get_file,

@@ -19,7 +19,7 @@ from facewright.evaluation.thresholds import backend_of, thresholds_of, write_th
 from facewright.files import whole_directory
 from facewright.params import Evaluate
 from facewright.progress import say
-from facewright.stages.metrics import parity_rows, read_metrics
+from facewright.stages.metrics import began_from, parity_rows, read_metrics
 from facewright.workers import usable_cores
 
 SEED = 0  # of the bootstrap: the same scores give the same intervals
@@ -42,6 +42,7 @@ def run(
         photos=subjects.photos,
         trained=subjects.of(named_among(subjects.table["identity"], taught)),
         seed=SEED,
+        began_from=began_from(train),
         **params.model_dump(exclude=OWN),
     )
     forms = {name: quantize / name for name in (STUDENT, "student-int8")}
@@ -83,6 +84,7 @@ def run(
         "subjects": subjects.kind,
         "weights": {one.recognizer: one.weights_sha256 for one in thresholds},
         "flip": params.flip,
+        "bootstrap": params.bootstrap,
         "engines_not_run": idle,
         "slices": params.slices,
         **data_facts(training=asdict(trained.card), verification=asdict(verify.card)),

@@ -6,6 +6,8 @@ from typing import Any
 
 from facewright.errors import FacewrightError
 
+START = "start.json"  # in train's output, where the training began from another recognizer
+
 
 def read_written(path: Path, *, stage: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     """The values of a JSON file that a stage wrote.
@@ -39,6 +41,14 @@ def read_metrics(folder: Path, *, stage: str | None = None) -> dict[str, float]:
     """
     values = read_written(folder / "metrics.json", stage=stage or folder.name)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def began_from(train: Path) -> str:
+    """What train says that it began from, as words for a sentence; empty for nothing."""
+    if not (train / START).exists():
+        return ""
+    told = read_written(train / START, stage="train", keys=("start", "weights"))
+    return f"{told['start']} (weights {told['weights'][:12]})"
 
 
 def parity_rows(metrics: dict[str, float]) -> list[dict[str, Any]]:

@@ -7,10 +7,12 @@ from facewright.evaluation.card import model_card_of
 from facewright.evaluation.record import read_facts
 from facewright.files import whole_directory, write_json
 from facewright.models.recognizer import read_card
+from facewright.params import Gate
 from facewright.progress import say
-from facewright.registry.gate import read_decision
+from facewright.registry.decision import confirm, read_decision
+from facewright.registry.evidence import judge
 from facewright.registry.lineage import Lineage
-from facewright.registry.promotion import register
+from facewright.registry.promotion import judged_against, register
 from facewright.stages.metrics import read_metrics
 
 
@@ -23,11 +25,13 @@ def run(
     evaluate: Path,
     gate: Path,
     output: Path,
+    policy: Gate,
     lineage: Lineage,
 ) -> None:
     """Write `version.json` (model, version) and `model-card.md`.
 
-    The same content is registered once.
+    The same content is registered once. The gate's decision is taken anew, from evaluate's files
+    and the policy as they are now, and entered only if it is the one that the gate wrote.
     """
     folders = {
         "teacher": train / "teacher",
@@ -36,8 +40,11 @@ def run(
         "student-int8": quantize / "student-int8",
     }
     folders |= {card.parent.name: card.parent for card in sorted(compile.glob("*/recognizer.yaml"))}
-    decision = read_decision(gate / "decision.json")
-    model, metrics = decision.model, read_metrics(evaluate, stage="evaluate")
+    told = read_decision(gate / "decision.json")
+    model, metrics = told.model, read_metrics(evaluate, stage="evaluate")
+    against = judged_against(model, told)
+    decision = judge(evaluate, metrics=metrics, policy=policy.model_dump(), serving=against)
+    confirm(told, decision, path=gate / "decision.json")
     with whole_directory(output) as folder:
         described = model_card_of(
             evaluate,

@@ -7,7 +7,7 @@ import pandas as pd
 
 from facewright.errors import FacewrightError
 from facewright.evaluation.record import SCORES, read_facts, read_scores
-from facewright.registry.gate import read_decision
+from facewright.registry.decision import read_decision
 from facewright.stages.metrics import read_metrics
 
 CATEGORIES = ["same person", "different people"]

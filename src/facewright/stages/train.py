@@ -16,6 +16,7 @@ from facewright.params import Train
 from facewright.progress import say
 from facewright.registry.fetching import fetch_recognizer
 from facewright.registry.tracking import RECOGNIZER_TAG, RESUMED_TAG, START_TAG, Tracked, track
+from facewright.stages.metrics import START
 from facewright.training import Trained, fit, is_main_process
 from facewright.training.augmentation import augmentation_sheet
 from facewright.training.checkpoint import checkpoint_digest, remove_checkpoints
@@ -63,6 +64,8 @@ def run(*, align: Path, output: Path, params: Train) -> None:
             tracked.picture(sheet, "augmentation.png")
         trained = train(start=weights, checkpoint_key=key, report=tracked.report)
         _write(folder, trained, crops, params, code, tracked)
+        if start is not None:
+            write_json(folder / START, {"start": params.start, "weights": tags[START_TAG]})
     remove_checkpoints(checkpoints, key=key)
 
 

@@ -132,6 +132,15 @@ def test_an_overlap_that_leaves_one_kind_of_pair_is_told(asked: Questions, tmp_p
     assert "rank_1" in found.metrics
 
 
+def test_whom_an_earlier_training_saw_is_unknown_and_told(asked: Questions, tmp_path: Path) -> None:
+    start = "models:/facewright@champion (weights 0123456789ab)"
+    found = ask(replace(asked, began_from=start))
+    page = written(tmp_path / "r", found)
+    what = "overlap with the people of an earlier training"
+    told(found, page, what, f"unknown, since training began from {start}, and whom that has seen")
+    assert what not in ask(asked).not_measured
+
+
 def test_a_set_in_which_nobody_can_be_searched_for_is_told(
     asked: Questions, tmp_path: Path
 ) -> None:

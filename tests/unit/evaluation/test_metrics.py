@@ -155,6 +155,15 @@ def test_a_detector_that_finds_nothing_scores_nothing(make_scores: Callable) -> 
     assert not [name for name in metrics if name.startswith(("fnmr", "threshold_at"))]
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-8])
+def test_scores_that_are_all_alike_are_refused(make_scores: Callable, noise: float) -> None:
+    """A recognizer that collapsed: no figure, and no interval of width zero, says a thing."""
+    scores, identities = make_scores(per_fold=20)
+    alike = 0.5 + noise * np.random.default_rng(0).random(len(scores))
+    with pytest.raises(EvaluationError, match="all 200 pairs that were compared have one simil"):
+        verification_metrics(scores.assign(similarity=alike), identities=identities, **SETTINGS)
+
+
 def test_intervals_cover_the_truth_where_people_differ() -> None:
     """Everybody has a difficulty of their own, so pairs of one person err together."""
     people, folds, experiments = 60, 5, 60

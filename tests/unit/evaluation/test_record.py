@@ -27,7 +27,7 @@ from ...generated_answers import NAMES, generated, questions
 NEEDED = {
     **{"pairs_digest": "p", "weights": {}, "rows": [], "flip": True, "notice": ""},
     **{"training_set": {}, "verification_set": {}, "licences": {}, "collected": {}},
-    **{"engines_not_run": {}, "slices": []},
+    **{"engines_not_run": {}, "slices": [], "bootstrap": 100},
 }
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from facewright.registry.gate import Decision, Rule
+from facewright.registry.decision import Rule
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import register
 from facewright.registry.tracking import connect
+from tests.unit.registry.decisions import decided, evaluation_files
 from tests.unit.registry.recognizers import Folders
 
 
@@ -80,17 +81,17 @@ def add(store: Path, folders: Folders) -> Callable[..., int]:
         rule = Rule(
             "min_accuracy", "outcome", "pass" if passed else "fail", f"{seed} 0.9, at least 0.85"
         )
-        files = []
+        figures = '{"student.accuracy": 0.9, "student.eer": null}' if scores is not None else "{}"
+        files = evaluation_files(store / "evaluation", figures=figures)
         if scores is not None:
-            files = [store / "scores.parquet", store / "metrics.json"]
             files[0].write_bytes(scores)
-            files[1].write_text('{"student.accuracy": 0.9, "student.eer": null}')
+        made = folders(seed)
         return register(
             model=model,
-            folders=folders(seed),
-            metrics={"student.accuracy": 0.9} if files else {},
+            folders=made,
+            metrics={"student.accuracy": 0.9} if scores is not None else {},
             evaluation_files=files,
-            decision=Decision(outcome, "student", against, "a" * 64, (rule,)),
+            decision=decided(outcome, "student", against, (rule,), folders=made, files=files),
             lineage=Lineage("m5.dir", "c0ffee", "p" * 64),
             actor="the graph",
         ).version

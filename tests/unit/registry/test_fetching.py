@@ -8,9 +8,9 @@ import pytest
 from facewright.errors import EngineError, RegistryError
 from facewright.models.recognizer import read_card
 from facewright.registry.fetching import fetch_recognizer
-from facewright.registry.gate import Decision, Rule
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import promote, register
+from tests.unit.registry.decisions import decided, evaluation_files
 
 Folders = Callable[..., dict[str, Path]]
 
@@ -18,15 +18,14 @@ Folders = Callable[..., dict[str, Path]]
 @pytest.fixture
 def two_versions(store: Path, folders: Folders) -> Folders:
     """Versions 1 and 2 of `facewright`; the first is champion."""
+    files = evaluation_files(store / "evaluation")
     for seed in ("one", "two"):
         register(
             model="facewright",
             folders=folders(seed),
             metrics={},
-            evaluation_files=[],
-            decision=Decision(
-                "promote", "student", None, "a" * 64, (Rule("r", "outcome", "pass", ""),)
-            ),
+            evaluation_files=files,
+            decision=decided("promote", "student", None, folders=folders(seed), files=files),
             lineage=Lineage(data_md5="m5", git_commit="c", params_digest="p"),
         )
         if seed == "one":

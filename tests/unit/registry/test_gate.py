@@ -1,5 +1,6 @@
 """The gate's table of cases, and that nothing unclear ever promotes."""
 
+import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -9,15 +10,8 @@ import pytest
 
 from facewright.errors import RegistryError
 from facewright.evaluation.comparison import Comparison, Difference
-from facewright.registry.gate import (
-    Champion,
-    Decision,
-    Evidence,
-    Rule,
-    decide,
-    read_decision,
-    write_decision,
-)
+from facewright.registry.decision import Decision, Rule, read_decision, write_decision
+from facewright.registry.gate import Champion, Evidence, decide
 
 PAIRS = "a" * 64
 TODAY = date(2026, 6, 30)
@@ -95,7 +89,7 @@ def evidence(**changes: Any) -> Evidence:
         Evidence(
             metrics=metrics(),
             pairs_digest=PAIRS,
-            scores_digest="e" * 64,
+            files={"scores.parquet": "e" * 64},
             weights={"student": "s" * 64, "student-int8": "i" * 64},
             forms=("student-int8",),
             parity={"student-int8": comparison(-0.002)},
@@ -223,7 +217,7 @@ def test_champion_is_replaced_only_on_evidence(verdict: str, gain: float, outcom
         (serving(pairs_digest="b" * 64), "hold", "other pairs (bbbbbbbbbbbb, now aaaaaaaaaaaa)"),
         (serving(pairs_digest=""), "hold", "other pairs (unknown"),
         (serving(), "insufficient evidence", "no scores, or too few pairs"),
-        (serving(served_digest="i" * 64), "promote", "these are the weights of champion version 3"),
+        (serving(served_digest="i" * 64), "insufficient evidence", "no scores"),  # run otherwise
         (serving(served_digest="i" * 64, pairs_digest="b" * 64), "hold", "other pairs"),
         (serving(served_digest="s" * 64), "insufficient evidence", "no scores"),  # not what serves
     ],
@@ -232,6 +226,52 @@ def test_what_cannot_be_compared_is_not_promoted(best: Champion, outcome: str, t
     decision = judged(evidence(champion=best))
     assert decision.outcome == outcome
     assert told in rule_of(decision, "champion").evidence
+
+
+def test_the_champion_itself_passes_and_its_weights_alone_do_not() -> None:
+    """The same weights may have been fed otherwise: mirrored, aligned or run in another way."""
+    given = evidence(
+        champion=serving(served_digest="i" * 64),
+        against={"student-int8": comparison(-0.02, "worse")},
+    )
+    assert judged(given).outcome == "hold"
+    assert judged(replace(given, same=("student",))).outcome == "hold"
+    decision = judged(replace(given, same=("student-int8",)))
+    assert decision.outcome == "promote"
+    told = "these are the weights of champion version 3, and its scores"
+    assert rule_of(decision, "champion").evidence == told
+    other = replace(given, champion=serving(), same=("student-int8",))
+    assert judged(other).outcome == "hold"  # as good on these pairs, but another one
+
+
+def test_it_is_told_how_many_others_were_compared_with_the_champion() -> None:
+    compared = replace(comparison(0.02, "better"), level=0.0125)
+    given = evidence(champion=serving(), against={"student-int8": compared}, judged_before=3)
+    told = "must be better at 98.75% (level 0.05 ÷ 4: others were compared: 3)"
+    assert rule_of(judged(given), "champion").evidence.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("limit", "figure", "outcome"),
+    [
+        ("at_least", {"auc": 0.99}, "insufficient evidence"),
+        ("at_least", {"auc": 0.89}, "hold"),
+        ("at_most", {"calibration_error": 0.1}, "insufficient evidence"),
+        ("at_most", {"fnmr_at_fmr_0.1": 0.1}, "insufficient evidence"),
+        ("at_most", {"fnmr_at_fmr_0.1": 0.1, "fnmr_at_fmr_0.1_low": 0.1}, "insufficient evidence"),
+        ("at_least", {"genuine": 3000}, "promote"),
+        ("at_most", {"overlap_pairs": 0}, "promote"),
+        ("at_most", {"megabytes": 0.5}, "promote"),
+    ],
+)
+def test_a_figure_of_a_sample_without_interval_promotes_nothing(
+    limit: str, figure: dict[str, float], outcome: str
+) -> None:
+    given = evidence(metrics=metrics(**figure))
+    decision = judged(given, **{limit: {next(iter(figure)): 0.9}})
+    assert decision.outcome == outcome
+    if outcome != "promote":
+        assert "it has no interval" in decision.reason
 
 
 def test_figure_that_the_pairs_do_not_support_is_unclear() -> None:
@@ -402,3 +442,32 @@ def test_file_without_a_decision_is_refused(tmp_path: Path, text: str) -> None:
         read_decision(path)
     with pytest.raises(RegistryError, match="run the gate first"):
         read_decision(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("left_out", ["weights", "files", "collected", "policy"])
+def test_a_decision_that_lacks_what_it_is_on_is_refused(tmp_path: Path, left_out: str) -> None:
+    path = tmp_path / "decision.json"
+    values = judged(evidence()).values()
+    del values[left_out]
+    path.write_text(json.dumps(values))
+    with pytest.raises(RegistryError, match="holds no decision: run the gate again"):
+        read_decision(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "edited", "told"),
+    [
+        (evidence(metrics=metrics(accuracy_low=0.8)), {"outcome": "promote"}, "insufficient evid"),
+        (evidence(champion=serving(pairs_digest="")), {"outcome": "promote"}, "hold: run gate ag"),
+        (evidence(), {"outcome": "hold"}, "was edited: it says hold, and its rules promote"),
+        (evidence(), {"rules": []}, "no rule was judged"),
+    ],
+)
+def test_an_outcome_that_does_not_follow_from_the_rules_is_refused(
+    tmp_path: Path, given: Evidence, edited: dict[str, Any], told: str
+) -> None:
+    path = tmp_path / "decision.json"
+    path.write_text(json.dumps(judged(given).values() | edited))
+    with pytest.raises(RegistryError, match=told) as error:
+        read_decision(path)
+    assert "\n" not in str(error.value)

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from facewright import cli
-from facewright.registry.gate import Decision, Rule
+from facewright.registry.decision import Rule
 from facewright.registry.history import compare, explain
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import promote, register, rollback
 from facewright.registry.tracking import RECOGNIZER_TAG, START_TAG, connect, track
 from facewright.registry.versions import PARENTS
+from tests.unit.registry.decisions import decided, evaluation_files
 
 MODEL = "facewright"
 LONG = "student-int8 0.9123, and so much more to say of it than any table of a terminal can hold, "
@@ -33,12 +34,15 @@ def add(store: Path, folders: Callable[..., dict[str, Path]]) -> Add:
             Rule("int8_speed", "serve", "pass", "INT8 1.000 ms, FP32 2.000 ms"),
             Rule("min_accuracy", "outcome", "pass" if outcome == "promote" else "fail", LONG * 2),
         )
+        made, files = folders(seed), evaluation_files(store / "evaluation")
         return register(
             model=MODEL,
-            folders=folders(seed),
+            folders=made,
             metrics=metrics or {},
-            evaluation_files=[],
-            decision=Decision(outcome, "student", against, pairs, rules),
+            evaluation_files=files,
+            decision=decided(
+                outcome, "student", against, rules, folders=made, files=files, pairs=pairs
+            ),
             lineage=Lineage("m5.dir", "c0ffee", "p" * 64),
             actor="someone-with-a-long-address@example.org",
         ).version

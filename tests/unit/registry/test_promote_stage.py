@@ -3,6 +3,7 @@ undoes what a person did."""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import yaml
 from facewright.errors import EvaluationError, FacewrightError, RegistryError
 from facewright.models.recognizer import read_card
 from facewright.params import Gate
-from facewright.registry.gate import Decision, read_decision, write_decision
+from facewright.registry.decision import Rule, read_decision, write_decision
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import champion, promote, register, rollback, was_rolled_back
 from facewright.stages import gate as gate_stage
 from facewright.stages import promote as promote_stage
 from facewright.stages import register as register_stage
+from tests.unit.registry.decisions import decided
 from tests.unit.registry.evaluations import write_evaluation
+from tests.unit.registry.recognizers import write_recognizer
+from tests.unit.registry.runs import version_numbers
 
 MODEL = "facewright"
 POLICY = Gate.model_validate(
@@ -27,34 +31,80 @@ POLICY = Gate.model_validate(
 )
 
 Graph = Callable[..., dict[str, Any]]
+LINEAGE = Lineage("m5.dir", "c0ffee", "p" * 64)
+OWN = {"teacher": "train", "student": "quantize", "student-int8": "quantize"}
+WHERE = {  # of each recognizer's folder, and its kind
+    "train/teacher": "torch",
+    "distill/student": "torch",
+    "quantize/student": "onnx",
+    "quantize/student-int8": "onnx",
+}
+
+
+class Made:
+    """Artifacts of a run that differ by `seed`, up to evaluate's; then the stages that follow."""
+
+    def __init__(self, root: Path, seed: str, *, skill: float, pairs: str) -> None:
+        self.root = root
+        self.folders = {}
+        for where, kind in WHERE.items():
+            name = "student-torch" if where == "distill/student" else Path(where).name
+            content = f"{seed} {name}".encode()
+            made = write_recognizer(root / where, name=name, kind=kind, content=content)
+            self.folders[name] = made
+        (root / "compile").mkdir(exist_ok=True)
+        weights = {name: read_card(made).weights_sha256 for name, made in self.folders.items()}
+        self.evaluate, self.decision = root / "evaluate", root / "gate" / "decision.json"
+        write_evaluation(self.evaluate, skill=skill, seed=seed, pairs=pairs, weights=weights)
+
+    def gate(self, policy: Gate = POLICY) -> str:
+        return gate_stage.run(evaluate=self.evaluate, output=self.root / "gate", params=policy)
+
+    def register(self, policy: Gate = POLICY) -> int:
+        register_stage.run(
+            train=self.root / "train",
+            distill=self.root / "distill",
+            quantize=self.root / "quantize",
+            compile=self.root / "compile",
+            evaluate=self.evaluate,
+            gate=self.root / "gate",
+            output=self.root / "register",
+            policy=policy,
+            lineage=LINEAGE,
+        )
+        return int(json.loads((self.root / "register" / "version.json").read_text())["version"])
+
+    def promote(self, policy: Gate = POLICY) -> dict[str, Any]:
+        promote_stage.run(
+            gate=self.root / "gate",
+            register=self.root / "register",
+            output=self.root / "promote",
+            policy=policy,
+        )
+        text = (self.root / "promote" / "promotion.json").read_text()
+        result: dict[str, Any] = json.loads(text)
+        return result
 
 
 @pytest.fixture
-def graph(store: Path, folders: Callable[[str], dict[str, Path]]) -> Graph:
+def make(store: Path) -> Callable[..., Made]:
+    """Artifacts up to evaluate's, by `seed`."""
+
+    def run(seed: str, *, skill: float = 3.0, pairs: str = "a" * 64) -> Made:
+        return Made(store / seed, seed, skill=skill, pairs=pairs)
+
+    return run
+
+
+@pytest.fixture
+def graph(make: Callable[..., Made]) -> Graph:
     """Gate, register and promote recognizers that differ by `seed`; returns `promotion.json`."""
 
-    def run(seed: str, *, skill: float = 3.0, pairs: str = "a" * 64) -> dict[str, Any]:
-        root = store / seed
-        evaluate, gate, registered = (root / name for name in ("evaluate", "gate", "register"))
-        registered.mkdir(parents=True, exist_ok=True)
-        recognizers = folders(seed)
-        weights = {name: read_card(made).weights_sha256 for name, made in recognizers.items()}
-        metrics = write_evaluation(evaluate, skill=skill, seed=seed, pairs=pairs, weights=weights)
-        gate_stage.run(evaluate=evaluate, output=gate, params=POLICY)
-        version = register(
-            model=MODEL,
-            folders=recognizers,
-            metrics=metrics,
-            evaluation_files=sorted(evaluate.iterdir()),
-            decision=read_decision(gate / "decision.json"),
-            lineage=Lineage("m5.dir", "c0ffee", "p" * 64),
-        )
-        (registered / "version.json").write_text(
-            json.dumps({"model": MODEL, "version": version.version})
-        )
-        promote_stage.run(gate=gate, register=registered, output=root / "promote")
-        result: dict[str, Any] = json.loads((root / "promote" / "promotion.json").read_text())
-        return result | {"outcome": read_decision(gate / "decision.json").outcome}
+    def run(seed: str, **options: Any) -> dict[str, Any]:
+        made = make(seed, **options)
+        outcome = made.gate()
+        made.register()
+        return made.promote() | {"outcome": outcome}
 
     return run
 
@@ -129,7 +179,7 @@ def test_a_decision_holds_for_what_was_judged_alone(
     graph("one")
     root, other = store / "one", folders("two")
     decision = read_decision(root / "gate" / "decision.json")
-    lineage = Lineage("m5.dir", "c0ffee", "p" * 64)
+    own = {name: root / where / name for name, where in OWN.items()}
 
     def registered(recognizers: dict[str, Path]) -> None:
         files = sorted((root / "evaluate").iterdir())
@@ -139,14 +189,14 @@ def test_a_decision_holds_for_what_was_judged_alone(
             metrics={},
             evaluation_files=files,
             decision=decision,
-            lineage=lineage,
+            lineage=LINEAGE,
         )
 
     with pytest.raises(RegistryError, match="the gate judged other weights of "):
         registered(other)
     write_evaluation(root / "evaluate", skill=1.0, seed="two")
     with pytest.raises(RegistryError, match="the gate judged other scores "):
-        registered(folders("one"))
+        registered(own)
     assert serving_version(store) == 1
 
 
@@ -211,16 +261,18 @@ def test_inputs_that_are_missing_are_one_line_with_the_stage_to_run(tmp_path: Pa
                 evaluate=evaluate,
                 gate=gate,
                 output=tmp_path / "out",
-                lineage=Lineage("m5.dir", "c0ffee", "p" * 64),
+                policy=POLICY,
+                lineage=LINEAGE,
             )
         assert str(error.value) == line
 
     found, metrics = gate / "decision.json", evaluate / "metrics.json"
     register_stage_says(f"{found} is missing: run the gate first")
-    write_decision(found, Decision("hold", "student", None, "a" * 64, ()))
+    held = (Rule("accuracy", "outcome", "fail", ""),)
+    unnamed = decided("hold", "student", None, held, folders={}, files=[])
+    write_decision(found, unnamed)
     register_stage_says("the gate's decision names no model: run gate again")
-    named = Decision("hold", "student", None, "a" * 64, (), policy={"model": "m"})
-    write_decision(found, named)
+    write_decision(found, replace(unnamed, policy={"model": "m"}))
     register_stage_says(f"{metrics} is missing: run evaluate first")
     metrics.write_text('{"student.acc')
     register_stage_says(f"{metrics} holds no JSON: run evaluate again")
@@ -230,12 +282,141 @@ def test_inputs_that_are_missing_are_one_line_with_the_stage_to_run(tmp_path: Pa
 
     def promote_stage_says(line: str) -> None:
         with pytest.raises(FacewrightError) as error:
-            promote_stage.run(gate=gate, register=registered, output=tmp_path / "out")
+            promote_stage.run(
+                gate=gate, register=registered, output=tmp_path / "out", policy=POLICY
+            )
         assert str(error.value) == line
 
     promote_stage_says(f"{gate / 'decision.json'} is missing: run the gate first")
-    write_decision(gate / "decision.json", Decision("hold", "student", None, "a" * 64, ()))
+    write_decision(gate / "decision.json", unnamed)
     promote_stage_says(f"{registered / 'version.json'} is missing: run register first")
     (registered / "version.json").write_text('{"model": "m"}')
     promote_stage_says(f"{registered / 'version.json'} lacks model, version: run register again")
     assert not (tmp_path / "out").exists()
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def passes(values: dict[str, Any]) -> None:
+    values["outcome"] = "promote"
+    for rule in values["rules"]:
+        rule["result"] = "pass"
+
+
+def has_no_champion(values: dict[str, Any]) -> None:
+    passes(values)
+    values["champion"] = None
+
+
+def has_a_lower_floor(values: dict[str, Any]) -> None:
+    passes(values)
+    values["policy"]["at_least"] = {"accuracy": 0.1}
+
+
+def has_one_rule(values: dict[str, Any]) -> None:
+    passes(values)
+    values["rules"] = values["rules"][-1:]
+
+
+@pytest.mark.parametrize("change", [passes, has_no_champion, has_a_lower_floor, has_one_rule])
+@pytest.mark.parametrize("skill", [1.0, 2.4, 3.0])  # below the floor, worse, no better
+def test_an_edited_decision_is_not_registered(
+    graph: Graph, make: Callable[..., Made], change: Callable[..., None], skill: float
+) -> None:
+    graph("one")
+    made = make("two", skill=skill)
+    assert made.gate() != "promote"
+    edit(made.decision, change)
+    told = r"decision\.json is not what the gate says to this evaluation and policy \(.*rules"
+    if change is has_no_champion:
+        told = "the gate judged facewright when the champion was none; it is version 1 now: run"
+    with pytest.raises(RegistryError, match=told):
+        made.register()
+    assert version_numbers() == [1]
+    assert made.gate() != "promote"
+    assert made.register() == 2  # as it was decided
+    edit(made.decision, change)
+    with pytest.raises(RegistryError, match=r"the gate says (hold|insufficient evidence) to facew"):
+        made.promote()
+    assert serving() == 1
+
+
+def test_a_lower_floor_in_the_decision_alone_is_told(make: Callable[..., Made]) -> None:
+    made = make("one", skill=1.0)
+    lax = POLICY.model_copy(update={"at_least": {"accuracy": 0.1}})
+    assert made.gate(lax) == "promote"
+    with pytest.raises(RegistryError, match=r"to this evaluation and policy \(.*policy.* differ\)"):
+        made.register()
+    assert made.register(lax) == 1
+    with pytest.raises(
+        RegistryError, match=r"by another policy than mlflow/promotion\.yaml is now"
+    ):
+        made.promote()
+    assert serving() is None
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"accuracy": 0.99},
+        {"accuracy_low": 0.95},
+        {"threshold_shift": 0.0},
+        {"fnmr_at_fmr_0.1": 0.0},
+        {"fnmr_at_fmr_0.001": 0.0},  # which the pairs do not support
+        {"eer_high": None},
+    ],
+)
+def test_figures_of_pairs_must_be_those_of_the_scores(
+    make: Callable[..., Made], figures: dict[str, float | None]
+) -> None:
+    made = make("one", skill=1.0)
+    (key, value) = next(iter(figures.items()))
+    edit(made.evaluate / "metrics.json", lambda values: values.update({f"student.{key}": value}))
+    with pytest.raises(
+        EvaluationError, match=rf"metrics\.json says .* for student\.{key}, and the"
+    ):
+        made.gate()
+    assert not made.decision.exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "evaluation.json"])
+def test_an_evaluation_that_was_edited_after_the_gate_is_not_registered(
+    make: Callable[..., Made], name: str
+) -> None:
+    """What does not follow from the scores can be edited before the gate, and not after it."""
+    made = make("one")
+    assert made.gate() == "promote"
+
+    def change(values: dict[str, Any]) -> None:
+        values |= {"student-int8.latency_ms": 1.0} if name == "metrics.json" else {"notice": "!"}
+
+    edit(made.evaluate / name, change)
+    with pytest.raises(RegistryError, match=r"is not what the gate says .* \(files differ\)"):
+        made.register()
+    assert made.gate() == "promote"
+    assert made.register() == 1
+
+
+def test_each_further_challenger_needs_surer_evidence(make: Callable[..., Made]) -> None:
+    """Tried often enough on the same pairs, one that is no better wins by luck."""
+
+    def told(made: Made) -> str:
+        (rule,) = (rule for rule in read_decision(made.decision).rules if rule.name == "champion")
+        return rule.evidence
+
+    first = make("one")
+    first.gate()
+    first.register()
+    first.promote()
+    for k, seed in enumerate(("two", "three", "four")):
+        made = make(seed)
+        made.gate()
+        share = {0: "95%", 1: "97.5% (level 0.05 ÷ 2", 2: "98.33% (level 0.05 ÷ 3"}[k]
+        assert f"must be better at {share}" in told(made)
+        made.register()
+        made.gate()  # the same one once more is no further try
+        assert f"must be better at {share}" in told(made)

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from facewright.errors import EngineError, RegistryError
 from facewright.models.recognizer import read_card
-from facewright.registry.gate import Decision, Rule
+from facewright.registry.decision import Decision, Rule
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import (
     Version,
@@ -20,6 +22,7 @@ from facewright.registry.promotion import (
     was_rolled_back,
 )
 from facewright.registry.tracking import RECOGNIZER_TAG, connect, track
+from tests.unit.registry.decisions import decided, evaluation_files
 from tests.unit.registry.runs import runs, version_numbers
 
 MODEL = "facewright"
@@ -47,36 +50,36 @@ def go(store: Path, folders: Callable[..., dict[str, Path]]) -> Go:
         seed: str,
         *,
         metrics: Mapping[str, float] = METRICS,
-        decision: Decision | None = None,
+        serve: str = "student-int8",
         engine: bytes | None = None,
+        change: Callable[[Decision], Decision] = lambda decision: decision,
+        **policy: Any,
     ) -> Version:
-        if decision is None:
-            decision = decided(metrics["student-int8.accuracy"])
+        made = folders(seed, engine=engine)
+        files = evaluation_files(store / "evaluation")
+        decision = gated(
+            metrics["student-int8.accuracy"], serve=serve, folders=made, files=files, policy=policy
+        )
         return register(
             model=MODEL,
-            folders=folders(seed, engine=engine),
+            folders=made,
             metrics=metrics,
-            evaluation_files=[report],
-            decision=decision,
+            evaluation_files=[report, *files],
+            decision=change(decision),
             lineage=LINEAGE,
         )
 
     return run
 
 
-def decided(accuracy: float) -> Decision:
+def gated(accuracy: float, *, serve: str, **given: Any) -> Decision:
     """What a gate with one rule says, against the champion that serves now."""
     passed = accuracy >= LEAST
     evidence = f"student-int8 {accuracy:.4f}, at least {LEAST}"
     rule = Rule("accuracy", "outcome", "pass" if passed else "fail", evidence)
     serving = champion(MODEL)
-    return Decision(
-        outcome="promote" if passed else "hold",
-        serve="student-int8",
-        champion=serving.version if serving else None,
-        pairs_digest=PAIRS,
-        rules=(rule,),
-    )
+    against = serving.version if serving else None
+    return decided("promote" if passed else "hold", serve, against, (rule,), pairs=PAIRS, **given)
 
 
 def test_a_version_holds_everything(go: Go, store: Path) -> None:
@@ -199,7 +202,7 @@ def test_promote_and_roll_back(go: Go) -> None:
     assert best is not None
     assert (best.version, best.serve, best.pairs_digest) == (1, "student-int8", PAIRS)
     assert best.served_digest == first.tags["facewright.served_digest"]
-    assert best.scores is None  # none were kept
+    assert best.scores is not None
 
     for number, seed in ((2, "two"), (3, "three")):
         go(seed)
@@ -289,12 +292,12 @@ def test_what_is_not_there_is_one_line(go: Go) -> None:
 
 
 def test_recognizers_are_checked_before_anything_is_written(
-    go: Go, folders: Callable[..., dict[str, Path]]
+    go: Go, store: Path, folders: Callable[..., dict[str, Path]]
 ) -> None:
-    rule = Rule("accuracy", "outcome", "pass", "")
-    other = Decision("promote", "student-int4", None, PAIRS, (rule,))
     with pytest.raises(RegistryError, match="'student-int4', which is not among"):
-        go("one", decision=other)
+        go("one", serve="student-int4")
+    files = evaluation_files(store / "evaluation")
+    other = decided("promote", "student-int4", None, folders=folders("one"), files=files)
     broken = folders("one")
     (broken["teacher"] / "model.safetensors").write_bytes(b"other")
     with pytest.raises(EngineError, match="digest"):
@@ -307,3 +310,83 @@ def test_recognizers_are_checked_before_anything_is_written(
             lineage=LINEAGE,
         )
     assert connect().get_experiment_by_name("facewright") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"weights": {}}, "names no weights of student-int8, which it serves"),
+        ({"weights": {"student-int8": ""}}, "names no weights of student-int8"),
+        ({"weights": {"student-int8": "0" * 64}}, "the gate judged other weights of student-int8"),
+        ({"files": {}}, r"the gate judged other scores \(none\)"),
+        ({"rules": ()}, r"follows from nothing \(no rule was judged\)"),
+        ({"rules": (Rule("speed", "serve", "pass", ""),)}, "no rule was judged"),
+        ({"rules": (Rule("x", "outcome", "fine", ""),)}, "a rule says 'fine'"),
+        ({"rules": (Rule("x", "outcome", "fail", ""),)}, "was edited: it says promote, and its r"),
+        ({"rules": (Rule("x", "outcome", "unclear", ""),)}, "its rules insufficient evidence"),
+    ],
+)
+def test_no_check_of_a_decision_can_be_switched_off(
+    go: Go, changes: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(RegistryError, match=line):
+        go("one", change=lambda decision: replace(decision, **changes))
+    assert connect().get_experiment_by_name("facewright") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("scores.parquet", "scores"), ("metrics.json", "figures"), ("evaluation.json", "facts")],
+)
+@pytest.mark.parametrize("judged", ["", "0" * 64, None])
+def test_every_file_that_was_judged_is_that_which_is_registered(
+    go: Go, name: str, what: str, judged: str | None
+) -> None:
+    def other(decision: Decision) -> Decision:
+        left = {file: digest for file, digest in decision.files.items() if file != name}
+        return replace(decision, files=left | ({} if judged is None else {name: judged}))
+
+    with pytest.raises(RegistryError, match=f"the gate judged other {what} .* in {name} "):
+        go("one", change=other)
+
+
+def test_a_decision_by_another_policy_does_not_promote(go: Go) -> None:
+    go("one", model=MODEL, at_least={"accuracy": 0.8})
+    stricter = {"model": MODEL, "at_least": {"accuracy": 0.9}}
+    told = "judged facewright version 1 by another policy than mlflow/promotion.yaml is now: run"
+    with pytest.raises(RegistryError, match=told):
+        promote(MODEL, policy=stricter)
+    assert champion(MODEL) is None
+    assert promote(MODEL, policy=stricter | {"at_least": {"accuracy": 0.8}}).version == 1
+    assert promote(MODEL, 1, policy=stricter).version == 1  # serves already
+
+
+def test_data_that_have_become_too_old_do_not_promote(go: Go) -> None:
+    today = datetime.now(UTC).date()
+    days = {"verify/faces": (today - timedelta(days=40)).isoformat()}
+    for most, promoted in ((39, False), (40, True)):
+        go(
+            f"{most}",
+            change=lambda decision: replace(decision, collected=days),
+            data={"max_age_days": most},
+        )
+        if promoted:
+            assert promote(MODEL).serve == "student-int8"
+        else:
+            told = r"too old now \(verify/faces 40 days old; at most 39 days\): run the gate again"
+            with pytest.raises(RegistryError, match=told):
+                promote(MODEL)
+
+
+def test_the_champion_knows_who_was_compared_with_it(go: Go) -> None:
+    """Challengers with other scores are other tries; the same scores once more are none."""
+    go("one")
+    promote(MODEL)
+    assert not champion(MODEL).judged
+    for k, seed in enumerate(("two", "three", "two"), 1):
+        go(seed)  # with the same scores all
+        assert len(champion(MODEL).judged) == 1, k
+    connect().delete_model_version(MODEL, "3")
+    assert len(champion(MODEL).judged) == 2  # nobody can tell any more
+    connect().set_model_version_tag(MODEL, "2", "facewright.scores_digest", "0" * 64)
+    assert champion(MODEL).judged == {"version 2", "version 3"}

@@ -9,9 +9,9 @@ import pytest
 from facewright.engines import load_recognizer
 from facewright.errors import EngineError
 from facewright.registry.fetching import fetch_recognizer
-from facewright.registry.gate import Decision, Rule
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import promote, register
+from tests.unit.registry.decisions import decided, evaluation_files
 from tests.unit.registry.recognizers import EMBEDDING, write_networks
 
 
@@ -26,14 +26,13 @@ def test_a_version_loads_by_alias_and_embeds_as_its_served_recognizer(
 ) -> None:
     import mlflow
 
+    files = evaluation_files(store / "evaluation")
     register(
         model="facewright",
         folders=recognizers,
         metrics={},
-        evaluation_files=[],
-        decision=Decision(
-            "promote", "student-torch", None, "a" * 64, (Rule("r", "outcome", "pass", ""),)
-        ),
+        evaluation_files=files,
+        decision=decided("promote", "student-torch", None, folders=recognizers, files=files),
         lineage=Lineage("m5", "c0ffee", "p"),
         flip=True,
     )

@@ -15,11 +15,11 @@ import pytest
 from facewright import cli
 from facewright.errors import RegistryError
 from facewright.registry import server
-from facewright.registry.gate import Decision, Rule
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import register
 from facewright.registry.spool import SPOOL, begin, waiting
 from facewright.registry.tracking import RECOGNIZER_TAG, connect, sync, track
+from tests.unit.registry.decisions import decided, evaluation_files
 
 from .runs import TRAIN, Capture, curve, runs
 
@@ -248,6 +248,7 @@ def test_a_registered_version_finds_its_run_that_was_sent_later(
     online: str,
     switch: Callable[[str], None],
     folders: Callable[..., dict[str, Path]],
+    tmp_path: Path,
 ) -> None:
     from facewright.models.recognizer import read_card
 
@@ -261,15 +262,13 @@ def test_a_registered_version_finds_its_run_that_was_sent_later(
         for name in ("student", "student-int8")
         for key, value in (("accuracy", 0.9), ("latency_ms", 2.0))
     }
-    decision = Decision(
-        "promote", "student", None, "a" * 64, (Rule("accuracy", "outcome", "pass", ""),)
-    )
+    files = evaluation_files(tmp_path / "evaluation")
     version = register(
         model="facewright",
         folders=made,
         metrics=metrics,
-        evaluation_files=[],
-        decision=decision,
+        evaluation_files=files,
+        decision=decided("promote", "student", None, folders=made, files=files),
         lineage=Lineage(data_md5="m5.dir", git_commit="c0ffee", params_digest="p" * 64),
     )
     (trained,) = (found for found in runs() if found.info.run_name == "train")

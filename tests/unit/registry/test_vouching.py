@@ -9,12 +9,12 @@ import pytest
 from facewright.errors import RegistryError
 from facewright.registry.audit import verify
 from facewright.registry.chain import Draft
-from facewright.registry.gate import Decision, Rule
 from facewright.registry.history import explain
 from facewright.registry.ledger import append, read_ledger
 from facewright.registry.promotion import champion, promote, rollback
 from facewright.registry.tracking import connect
 from facewright.registry.versions import decision_digest, get_decision, get_version
+from tests.unit.registry.decisions import decided
 from tests.unit.registry.runs import said, version_numbers
 
 MODEL = "facewright"
@@ -34,7 +34,7 @@ def test_a_forged_decision_promotes_nothing(add: Add) -> None:
     add("two", outcome="hold", against=1)
     client, before = connect(), said()
     version = client.get_model_version(MODEL, "2")
-    new = Decision("promote", "student", 1, "a" * 64, (Rule("r", "outcome", "pass", ""),))
+    new = decided("promote", "student", 1, folders={}, files=[])
     for forged in (new, get_decision(client, get_version(client, MODEL, 1))):
         path = f"decisions/{decision_digest(forged)}.json"
         client.log_dict(version.run_id, forged.values(), path)

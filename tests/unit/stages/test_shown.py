@@ -7,15 +7,16 @@ import pytest
 
 from facewright.errors import FacewrightError
 from facewright.evaluation.record import write_record
-from facewright.registry.gate import Decision, Rule, write_decision
+from facewright.registry.decision import Rule, write_decision
 from facewright.stages.shown import confusion, decision_text, roc_points
+from tests.unit.registry.decisions import decided
 
 from ...generated_answers import NAMES, generated, questions
 
 FACTS: dict[str, Any] = {
     **{"pairs_digest": "p", "weights": {}, "rows": [], "flip": True, "notice": ""},
     **{"training_set": {}, "verification_set": {}, "licences": {}, "collected": {}},
-    **{"engines_not_run": {}, "slices": []},
+    **{"engines_not_run": {}, "slices": [], "bootstrap": 100},
 }
 
 
@@ -72,7 +73,7 @@ def test_a_decision_is_a_table_of_its_rules(tmp_path: Path) -> None:
         Rule("accuracy", "outcome", "pass", "student 0.9 [0.8, 0.95], at least 0.8"),
         Rule("data", "outcome", "fail", "a licence with a | in it"),
     )
-    decision = Decision("hold", "student", None, "p", rules, policy={"model": "m"})
+    decision = decided("hold", "student", None, rules, folders={}, files=[], policy={"model": "m"})
     write_decision(tmp_path / "decision.json", decision)
     text = decision_text(tmp_path)
     assert text.startswith("## hold\n")

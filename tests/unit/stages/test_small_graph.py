@@ -28,6 +28,7 @@ from facewright.files import directory_digest
 from facewright.models.recognizer import read_card
 from facewright.registry.promotion import champion
 from facewright.registry.tracking import RECOGNIZER_TAG, RESUMED_TAG, START_TAG, connect
+from facewright.stages.metrics import began_from
 
 ROOT = Path(__file__).parents[3]
 TRAIN, VERIFY, PHOTOS = 5, 4, 4
@@ -380,6 +381,9 @@ def test_a_teacher_is_tuned_with_sub_centres_and_its_labels_are_judged(
     client = connect()
     run = last_run(client)
     assert run.data.tags[START_TAG] == read_card(start).weights_sha256
+    told = f"{start} (weights {read_card(start).weights_sha256[:12]})"
+    assert began_from(Path("artifacts/train")) == told
+    assert began_from(project / "artifacts" / "train") == ""
     made = read_card(Path("artifacts/train/teacher")).weights_sha256
     assert run.data.tags[RECOGNIZER_TAG] == made != run.data.tags[START_TAG]
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["augmentation.png"]

@@ -28,7 +28,8 @@ from facewright.evaluation.identification import GALLERY, split_gallery
 from facewright.evaluation.record import read_facts, read_scores
 from facewright.evaluation.thresholds import read_thresholds
 from facewright.params import Align, Evaluate, Gate, Validate, check
-from facewright.registry.gate import Champion, read_decision
+from facewright.registry.decision import read_decision
+from facewright.registry.gate import Champion
 from facewright.stages import align, evaluate, gate, validate
 
 from .test_align import png
