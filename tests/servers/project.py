@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from facewright import cli
+from facewright.evaluation.record import read_facts
 from facewright.files import write_yaml
 from facewright.models.recognizer import read_card
 from facewright.params import load_policy
@@ -55,7 +56,9 @@ def make_project(root: Path, model: str) -> Project:
     ours.parent.mkdir()
     write_yaml(ours, load_policy(theirs).model_dump() | {"model": model})
     policy = load_policy(ours).model_dump()
-    decision = judge(evaluate, metrics=metrics, policy=policy, serving=None)
+    decision = judge(
+        evaluate, facts=read_facts(evaluate), metrics=metrics, policy=policy, serving=None
+    )
     write_decision(artifacts / "gate" / "decision.json", decision)
     return made
 

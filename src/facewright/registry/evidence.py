@@ -15,7 +15,7 @@ import pandas as pd
 from facewright.errors import EvaluationError
 from facewright.evaluation.comparison import Comparison, compare, same_similarities
 from facewright.evaluation.metrics import verification_metrics
-from facewright.evaluation.record import FACTS, METRICS, SCORES, people_of, read_facts, read_scores
+from facewright.evaluation.record import FACTS, METRICS, SCORES, people_of, read_scores
 from facewright.evaluation.table import is_number
 from facewright.files import file_digest
 from facewright.registry.decision import Decision
@@ -34,6 +34,7 @@ TOLERANCE = 1e-9  # of figures that are computed again
 def judge(
     evaluate: Path,
     *,
+    facts: Mapping[str, Any],
     metrics: Mapping[str, float],
     policy: Mapping[str, Any],
     serving: Champion | None,
@@ -42,6 +43,7 @@ def judge(
 
     Args:
         evaluate: the folder that evaluate wrote.
+        facts: its `evaluation.json`.
         metrics: its `metrics.json`.
         policy: the keys of `mlflow/promotion.yaml`.
         serving: the champion to compare with.
@@ -50,13 +52,16 @@ def judge(
         EvaluationError: a file is missing, the scores were edited, or the figures are not theirs.
         RegistryError: see `decide`.
     """
-    evidence = gather(evaluate, metrics=metrics, champion=policy["champion"], serving=serving)
+    evidence = gather(
+        evaluate, facts=facts, metrics=metrics, champion=policy["champion"], serving=serving
+    )
     return decide(evidence, policy=policy, today=datetime.now(UTC).date())
 
 
 def gather(
     evaluate: Path,
     *,
+    facts: Mapping[str, Any],
     metrics: Mapping[str, float],
     champion: Mapping[str, Any],
     serving: Champion | None,
@@ -69,7 +74,6 @@ def gather(
     Raises:
         EvaluationError: see `judge`.
     """
-    facts = read_facts(evaluate)
     scores = read_scores(evaluate / SCORES, digest=facts["scores_digest"])
     for name in (TEACHER, REFERENCE, *FORMS):
         if name not in scores:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from facewright.evaluation.record import read_facts
 from facewright.files import whole_directory
 from facewright.params import Gate
 from facewright.progress import say
@@ -15,6 +16,7 @@ def run(*, evaluate: Path, output: Path, params: Gate) -> str:
     """Write `decision.json`; returns `promote`, `hold` or `insufficient evidence`."""
     decision = judge(
         evaluate,
+        facts=read_facts(evaluate),
         metrics=read_metrics(evaluate, stage="evaluate"),
         policy=params.model_dump(),
         serving=champion(params.model),

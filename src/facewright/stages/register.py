@@ -43,7 +43,10 @@ def run(
     told = read_decision(gate / "decision.json")
     model, metrics = told.model, read_metrics(evaluate, stage="evaluate")
     against = judged_against(model, told)
-    decision = judge(evaluate, metrics=metrics, policy=policy.model_dump(), serving=against)
+    facts = read_facts(evaluate)
+    decision = judge(
+        evaluate, facts=facts, metrics=metrics, policy=policy.model_dump(), serving=against
+    )
     confirm(told, decision, path=gate / "decision.json")
     with whole_directory(output) as folder:
         described = model_card_of(
@@ -63,7 +66,7 @@ def run(
             evaluation_files=[*evaluated, folder / "model-card.md"],
             decision=decision,
             lineage=lineage,
-            flip=bool(read_facts(evaluate)["flip"]),
+            flip=bool(facts["flip"]),
         )
         write_json(folder / "version.json", {"model": version.model, "version": version.version})
     say(f"register: {version.model} version {version.version} ({', '.join(version.aliases)})")
