@@ -261,11 +261,11 @@ def _probe(uri: str) -> None:
 
 
 def _no_answer(error: BaseException | None) -> bool:
-    """Whether a connection that failed or timed out is behind an error."""
+    """Whether a connection that failed, timed out or broke in mid-answer is behind an error."""
     while error is not None:
         kind = type(error)
         if kind.__module__ == "requests.exceptions" and any(
-            word in kind.__name__ for word in ("Connection", "Timeout", "Retry")
+            word in kind.__name__ for word in ("Connection", "Timeout", "Retry", "Chunked")
         ):
             return True
         error = error.__cause__ or error.__context__

@@ -168,12 +168,35 @@ def test_unreachable_servers_are_one_line(
         assert "secret" not in str(caught.value)
 
 
+@pytest.fixture
+def half_port() -> Iterator[int]:
+    """Of a server that goes in the middle of each answer."""
+
+    class Half(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"{")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Half) as half:
+        thread = threading.Thread(target=half.serve_forever)
+        thread.start()
+        yield half.server_port
+        half.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("port", ["closed_port", "half_port"])
 def test_a_server_that_went_away_is_one_line(
-    closed_port: int, monkeypatch: pytest.MonkeyPatch
+    port: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
-    address = f"http://127.0.0.1:{closed_port}"
+    address = f"http://127.0.0.1:{request.getfixturevalue(port)}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError) as caught, registry_errors("it cannot be done"):
