@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from components.register import register
+from facewright.params import load_policy
 from facewright.registry.lineage import COMMIT_VARIABLE
 from facewright.stages import register as stage
+
+POLICY = load_policy(Path(__file__).parents[3] / "mlflow" / "promotion.yaml")
 
 
 @pytest.mark.parametrize("built_of", [None, "c0ffee-dirty", "unknown"])
@@ -35,8 +38,9 @@ def test_a_version_names_the_commit_of_the_code_that_ran(
         data_md5="d",
         git_commit="submitted",
         params="{}",
-        policy="{}",
+        policy=POLICY.model_dump_json(),
         **{name: SimpleNamespace(path=str(tmp_path / name)) for name in stages},
     )
     assert given["lineage"].git_commit == (built_of or "submitted")
     assert given["lineage"].data_md5 == "d"
+    assert given["policy"] == POLICY
