@@ -39,7 +39,7 @@ def judge(
     policy: Mapping[str, Any],
     serving: Champion | None,
 ) -> Decision:
-    """What the gate says, today.
+    """Gather the evidence, and say what the gate says to it today.
 
     Args:
         evaluate: the folder that evaluate wrote.
@@ -52,28 +52,7 @@ def judge(
         EvaluationError: a file is missing, the scores were edited, or the figures are not theirs.
         RegistryError: see `decide`.
     """
-    evidence = gather(
-        evaluate, facts=facts, metrics=metrics, champion=policy["champion"], serving=serving
-    )
-    return decide(evidence, policy=policy, today=datetime.now(UTC).date())
-
-
-def gather(
-    evaluate: Path,
-    *,
-    facts: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    champion: Mapping[str, Any],
-    serving: Champion | None,
-) -> Evidence:
-    """The evidence that `judge` rests on.
-
-    Args:
-        champion: that section of the policy.
-
-    Raises:
-        EvaluationError: see `judge`.
-    """
+    champion = policy["champion"]
     scores = read_scores(evaluate / SCORES, digest=facts["scores_digest"])
     for name in (TEACHER, REFERENCE, *FORMS):
         if name not in scores:
@@ -106,7 +85,7 @@ def gather(
             against[name] = compared(scores[name], serving.scores, level=level / (before + 1))
             if same_similarities(scores[name], serving.scores):
                 same.append(name)
-    return Evidence(
+    evidence = Evidence(
         metrics=figures,
         pairs_digest=facts["pairs_digest"],
         weights=facts["weights"],
@@ -123,6 +102,7 @@ def gather(
         same=same,
         judged_before=before,
     )
+    return decide(evidence, policy=policy, today=datetime.now(UTC).date())
 
 
 def figures_again(

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,22 @@ from facewright.errors import RegistryError
 from facewright.registry import server
 from facewright.registry.server import flatten, registry_errors, shown_uri, tracking_uri
 from facewright.registry.tracking import connect, track
+
+
+class Quiet(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(handler: type[Quiet]) -> Iterator[int]:
+    """The port of a web server on loopback."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        yield web.server_port
+        web.shutdown()
+        thread.join()
 
 
 @pytest.fixture
@@ -40,21 +57,29 @@ def silent_port() -> Iterator[int]:
 def other_port() -> Iterator[int]:
     """A web server that is not MLflow."""
 
-    class Page(http.server.BaseHTTPRequestHandler):
+    class Page(Quiet):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"<html>hello</html>")
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
+    with served(Page) as port:
+        yield port
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+
+@pytest.fixture
+def half_port() -> Iterator[int]:
+    """Of a server that goes in the middle of each answer."""
+
+    class Half(Quiet):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"{")
+
+    with served(Half) as port:
+        yield port
 
 
 def test_a_run_holds_what_was_reported(store: Path) -> None:
@@ -166,28 +191,6 @@ def test_unreachable_servers_are_one_line(
         assert time.monotonic() - start < 5
         assert "MLFLOW_TRACKING_URI" in str(caught.value)
         assert "secret" not in str(caught.value)
-
-
-@pytest.fixture
-def half_port() -> Iterator[int]:
-    """Of a server that goes in the middle of each answer."""
-
-    class Half(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "100")
-            self.end_headers()
-            self.wfile.write(b"{")
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Half) as half:
-        thread = threading.Thread(target=half.serve_forever)
-        thread.start()
-        yield half.server_port
-        half.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("port", ["closed_port", "half_port"])
