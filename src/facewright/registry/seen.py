@@ -15,7 +15,7 @@ from pathlib import Path
 
 from facewright.errors import RegistryError
 from facewright.registry.chain import Entry, Ledger
-from facewright.registry.ledger_keys import key_file
+from facewright.registry.ledger_keys import key_file, trusted_keys
 from facewright.registry.server import place
 
 
@@ -34,6 +34,8 @@ def read_mark(model: str) -> Mark | None:
     """The mark of a model's ledger in the configured store; None where none was kept.
 
     Read it before the ledger: another process of the same person may write both at any moment.
+    Of a database in a folder in which nobody is trusted yet there is none: a project lay there
+    before, with a ledger and keys of its own, and its mark is removed.
 
     Raises:
         RegistryError: the file holds something else.
@@ -42,6 +44,9 @@ def read_mark(model: str) -> Mark | None:
     try:
         content = path.read_bytes()
     except OSError:
+        return None
+    if Path(place()).is_absolute() and not trusted_keys():
+        path.unlink(missing_ok=True)
         return None
     try:
         values = json.loads(content)

@@ -1,6 +1,7 @@
 """A ledger that lost its end, or was replaced, is told to whoever saw it before."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from facewright.errors import RegistryError
 from facewright.registry.audit import verify
 from facewright.registry.ledger import read_ledger
+from facewright.registry.ledger_keys import keys_folder
 from facewright.registry.promotion import champion, promote, rollback
 from facewright.registry.seen import keep_mark, read_mark
 from facewright.registry.server import place
@@ -73,6 +75,30 @@ def test_a_ledger_that_was_emptied_is_not_begun_anew(add: Add, store: Path, seen
     with pytest.raises(RegistryError, match="entry 1 that was seen here"):
         add("one")
     assert said() == []
+
+
+def test_a_project_cloned_anew_where_one_lay_begins_anew(add: Add, store: Path, seen: Path) -> None:
+    """What was removed with its keys is not missed; see the test before for where they stay."""
+    add("one")
+    promote(MODEL)
+    shutil.rmtree(keys_folder())
+    connect().delete_registered_model(MODEL)
+    for number in ("000001", "000002"):
+        alter(store, "delete from params where key = ?", number)
+    assert add("one") == 1
+    assert not verify(MODEL).faults
+    assert [json.loads(mark.read_text())["number"] for mark in seen.iterdir()] == [1]
+
+
+def test_a_mark_of_a_server_stays_though_nobody_is_trusted(
+    add: Add, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("one")
+    entry = read_ledger(connect(), MODEL).entries[0]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.org")
+    keep_mark(entry)
+    shutil.rmtree(keys_folder())
+    assert read_mark(MODEL) is not None
 
 
 def test_the_mark_is_of_one_store_and_never_goes_back(
