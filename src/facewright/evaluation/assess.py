@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,8 @@ from facewright.evaluation.identification import (
 )
 from facewright.evaluation.metrics import verification_metrics
 from facewright.evaluation.pairs import image_codes, score_pairs, with_categories
-from facewright.evaluation.slices import largest_ratio, slice_table, sliceable, with_derived
+from facewright.evaluation.ratios import ratio_figures
+from facewright.evaluation.slices import slice_table, sliceable, with_derived
 from facewright.evaluation.thresholds import targets_of
 
 WITHOUT = "_without_overlap"
@@ -85,8 +87,8 @@ def assess(
       `overlap_pairs`, how many others there are (0, and no such figures, where there are none);
     - what `identification_metrics` gives over the whole gallery, `people` as `gallery_people`, and
       of templates `probes_shared`: mated probes left out (see `without_shared`);
-    - `fnmr_ratio_COLUMN` and `fmr_ratio_COLUMN`, the largest between slices at the threshold of the
-      finest FMR target (`slices`), else at `threshold_accuracy`;
+    - what `ratio_figures` gives of slices at the threshold of the finest FMR target, else at
+      `threshold_accuracy`;
     - `calibration_error`, over folds (`reliability`).
 
     What the set does not support, such as figures without overlap where only impostor pairs are
@@ -144,7 +146,7 @@ def assess(
         sizes = by_gallery_size(found, fpir_targets=questions.fpir_targets)
         curve = cmc(found)
 
-    slices = _slices(questions, scores, metrics, lacking)
+    slices = _slices(questions, scores, identities, metrics, lacking)
     table, calibration = pd.DataFrame(), None
     with _told(lacking, PROBABILITIES):
         calibration = calibrate(scores, kind=questions.calibration)
@@ -172,7 +174,11 @@ def _told(lacking: dict[str, str], what: str) -> Iterator[None]:
 
 
 def _slices(
-    questions: Questions, scores: pd.DataFrame, metrics: dict[str, float], lacking: dict[str, str]
+    questions: Questions,
+    scores: pd.DataFrame,
+    identities: Mapping[str, str],
+    metrics: dict[str, float],
+    lacking: dict[str, str],
 ) -> pd.DataFrame:
     """The table of slices; the largest ratios go to `metrics`."""
     images = sliceable(with_derived(questions.images), columns=questions.slices)
@@ -186,13 +192,21 @@ def _slices(
         return pd.DataFrame()
     targets = targets_of(metrics)
     threshold = targets[-1].threshold if targets else metrics["threshold_accuracy"]
-    table = slice_table(
-        scores, images=images, columns=columns, threshold=threshold, bins=questions.slice_bins
+    how: dict[str, Any] = {
+        "images": images,
+        "columns": columns,
+        "threshold": threshold,
+        "bins": questions.slice_bins,
+    }
+    table = slice_table(scores, **how)
+    metrics |= ratio_figures(
+        scores,
+        table,
+        identities=identities,
+        bootstrap=questions.bootstrap,
+        seed=questions.seed,
+        **how,
     )
-    for rate in ("fnmr", "fmr"):
-        for column, ratio in largest_ratio(table, rate).items():
-            if ratio is not None:
-                metrics[f"{rate}_ratio_{column}"] = ratio.ratio
     return table.assign(threshold=threshold)
 
 

@@ -23,9 +23,10 @@ from facewright.evaluation.limits import (
     told_not_measured,
     words_of,
 )
+from facewright.evaluation.ratios import largest_ratio
 from facewright.evaluation.record import read_facts, read_slices
 from facewright.evaluation.slice_plots import most_pairs
-from facewright.evaluation.slices import ALL, largest_ratio
+from facewright.evaluation.slices import ALL
 from facewright.evaluation.table import (
     FNMR,
     bound_text,
@@ -37,6 +38,7 @@ from facewright.evaluation.table import (
     percent,
     share,
     threshold_with_interval,
+    times,
     upward,
 )
 from facewright.evaluation.thresholds import Thresholds, read_thresholds
@@ -143,7 +145,7 @@ def model_card(
         _metrics(serve, rows),
         _dataset("Evaluation data", verification, f"Pairs: digest `{pairs_digest[:12]}`."),
         _dataset("Training data", training, _overlap(row)),
-        _slices(part, columns),
+        _slices(part, columns, row),
         _ethics(),
         _caveats(row, [*limits(data, row), *told_not_measured(not_measured or {})]),
         _thresholds(thresholds),
@@ -257,7 +259,7 @@ def _overlap(row: Row) -> str:
     return f"{text}; without them: {told}."
 
 
-def _slices(table: pd.DataFrame, columns: Sequence[str]) -> str:
+def _slices(table: pd.DataFrame, columns: Sequence[str], served: Row) -> str:
     if not columns:
         return ""
     lines = []
@@ -273,15 +275,18 @@ def _slices(table: pd.DataFrame, columns: Sequence[str]) -> str:
         for column, ratio in largest_ratio(table, rate).items():
             if ratio:
                 least = "at least " if ratio.at_least else ""
+                told = joined(times(served, f"{rate}_ratio_{column}"))
                 ratios.append(
-                    f"{rate.upper()} by {_text(column)} {least}{ratio.ratio:.2f} times "
+                    f"{rate.upper()} by {_text(column)} {least}{told} "
                     f"({_text(ratio.highest)} over {_text(ratio.lowest)})"
                 )
-    told = f"Largest ratios: {'; '.join(ratios)}." if ratios else "Too few errors to tell a ratio."
+    largest = (
+        f"Largest ratios: {'; '.join(ratios)}." if ratios else "Too few errors to tell a ratio."
+    )
     head = ["Column", "Slice", "FNMR", "FMR", "Genuine + impostor pairs"]
     return (
         "## Quantitative analyses\n\nOne threshold for all slices. Intervals are Wilson's, pairs "
-        f"taken as independent; the largest of several ratios is above 1 by chance too. {told}\n\n"
+        f"taken as independent; those of ratios are over people. {largest}\n\n"
         + _table(head, lines)
     )
 

@@ -9,9 +9,10 @@ from facewright.evaluation import markup as html
 from facewright.evaluation.assess import IDENTIFICATION, OVERLAP, SLICES, START, WITHOUT, Answers
 from facewright.evaluation.limits import words_of
 from facewright.evaluation.plots import BANDS, cmc_plot
+from facewright.evaluation.ratios import Ratio, largest_ratio
 from facewright.evaluation.report_rates import not_measured, rows_of
 from facewright.evaluation.slice_plots import MOST_SLICES, most_pairs, slice_plot
-from facewright.evaluation.slices import ALL, Ratio, largest_ratio
+from facewright.evaluation.slices import ALL
 from facewright.evaluation.svg import legend_of
 from facewright.evaluation.table import (
     FNMR,
@@ -19,6 +20,7 @@ from facewright.evaluation.table import (
     finest_fmr,
     is_number,
     share,
+    times,
     upward,
 )
 
@@ -146,7 +148,7 @@ def slices(answers: Mapping[str, Answers]) -> str:
                 [html.figure(slice_plot(tables, column, rate), rate.upper()) for rate in RATES]
             )
         )
-        content.append(_ratios(tables, column))
+        content.append(_ratios(answers, column))
         content.append(html.figures_behind("Figures", _slice_figures(tables, column)))
     content.append(legend_of(list(tables), {"overall": "rate of all pairs"}))
     content.append(
@@ -154,30 +156,37 @@ def slices(answers: Mapping[str, Answers]) -> str:
             "Bars are Wilson's 95 % intervals, pairs taken as independent; › marks one that goes "
             f"on. A pair belongs to a number by its worse {words.one}, and to a category if both "
             f"{words.several} are of it; all others are mixed or unknown. Slices in which fewer "
-            "than ten errors are expected have no say in a ratio, and the largest of several "
-            "ratios is above 1 by chance too: look at the intervals."
+            "than ten errors are expected have no say in a ratio. Intervals of ratios are over "
+            "people: from the lower end of the largest to the highest end of any slice."
         )
     )
     return html.section("Slices", *content, *told)
 
 
-def _ratios(tables: Mapping[str, pd.DataFrame], column: str) -> str:
-    found = {
-        name: [largest_ratio(table, rate).get(column) for rate in RATES]
-        for name, table in tables.items()
+def _ratios(answers: Mapping[str, Answers], column: str) -> str:
+    largest = {
+        name: {rate: largest_ratio(answer.slices, rate).get(column) for rate in RATES}
+        for name, answer in answers.items()
+        if len(answer.slices)
     }
-    if not any(ratio for ratios in found.values() for ratio in ratios):
+    if not any(ratio for ratios in largest.values() for ratio in ratios.values()):
         return html.fine("No ratio: fewer than two slices have errors enough to tell.")
-    lines = [(name, [_ratio(ratio) for ratio in ratios]) for name, ratios in found.items()]
+    lines = []
+    for name, ratios in largest.items():
+        row = answers[name].metrics
+        lines.append(
+            (name, [_ratio(r, row, f"{rate}_ratio_{column}") for rate, r in ratios.items()])
+        )
     return html.table(["Largest ratio", "FNMR", "FMR"], lines)
 
 
-def _ratio(ratio: Ratio | None) -> str:
+def _ratio(ratio: Ratio | None, row: Mapping[str, float], key: str) -> str:
     if ratio is None:
         return html.with_words("–", "too few errors to tell")
+    value, interval = times(row, key)
     least = "at least " if ratio.at_least else ""
     return html.with_words(
-        f"{least}{ratio.ratio:.2f} times", f"{ratio.highest} over {ratio.lowest}"
+        f"{least}{value}", f"{interval} {ratio.highest} over {ratio.lowest}".lstrip()
     )
 
 

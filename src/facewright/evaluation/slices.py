@@ -15,7 +15,7 @@ Which slice a pair belongs to:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from facewright.errors import EvaluationError
-from facewright.evaluation.intervals import FEW, wilson
+from facewright.evaluation.intervals import wilson
 from facewright.evaluation.pairs import OK, Bools, Floats, Ints, checked
 
 ALL = "all"  # the column and the value of the row of all pairs
@@ -33,16 +33,6 @@ MOST_VALUES = 100  # of a category
 HIGH_IS_WORSE = ("turn",)
 NAMES = ("id", "identity", "person")  # columns that name people or their photos
 ERRORS = {"fmr": ("false_matches", "compared"), "fnmr": ("false_non_matches", "genuine")}
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times higher a rate is in one slice than in another."""
-
-    ratio: float
-    highest: str  # value of the column
-    lowest: str
-    at_least: bool  # the lowest had no error: the upper end of its interval stands in for its rate
 
 
 def slice_table(
@@ -78,6 +68,20 @@ def slice_table(
     if not math.isfinite(threshold):
         raise EvaluationError(f"the threshold is {threshold}: choose one from the scores")
     checked(scores)
+    outcomes = Outcomes.of(scores, threshold)
+    tables = [outcomes.rows(ALL, [ALL], np.zeros(len(scores), np.int64))]
+    for column, names, pair in cut(scores, images=images, columns=columns, bins=bins):
+        tables.append(outcomes.rows(column, names, pair))
+    return pd.concat(tables, ignore_index=True)
+
+
+def cut(
+    scores: pd.DataFrame, *, images: pd.DataFrame, columns: Sequence[str], bins: int
+) -> Iterator[tuple[str, list[str], Ints]]:
+    """Of each column its name, the names of its slices, and for each pair the index of its slice.
+
+    Arguments and errors are those of `slice_table`.
+    """
     images = sliceable(images, columns=columns)
     index = pd.Index(images["id"])
     if not index.is_unique:
@@ -90,8 +94,6 @@ def slice_table(
                 f"image {name!r} of a pair is not among the images: check the manifest against "
                 "the pairs"
             )
-    outcomes = _Outcomes.of(scores, threshold)
-    tables = [outcomes.rows(ALL, [ALL], np.zeros(len(scores), np.int64))]
     used = np.unique(np.concatenate(sides))
     for column in columns:
         values = images[column].iloc[used]
@@ -110,8 +112,7 @@ def slice_table(
             pair = np.where(known, worse(one, other), -1)
         if (pair < 0).any():
             names, pair = [*names, MIXED], np.where(pair < 0, len(names), pair)
-        tables.append(outcomes.rows(column, names, pair))
-    return pd.concat(tables, ignore_index=True)
+        yield column, names, pair
 
 
 def sliceable(images: pd.DataFrame, *, columns: Sequence[str]) -> pd.DataFrame:
@@ -182,45 +183,8 @@ def with_derived(images: pd.DataFrame) -> pd.DataFrame:
     return added
 
 
-def largest_ratio(table: pd.DataFrame, rate: str) -> dict[str, Ratio | None]:
-    """For each column the highest rate of a slice ÷ the lowest one, of slices that have a say.
-
-    A slice has a say where ten errors or more would be expected in it at the rate of all pairs;
-    MIXED has none. None where fewer than two slices have a say. For a slice without an error the
-    upper end of its interval stands in, so that the lowest one may be another with an error, of
-    more pairs. The largest of many ratios is above 1 by chance too: look at the slices' intervals.
-
-    Args:
-        table: from `slice_table`.
-        rate: `fmr` or `fnmr`.
-    """
-    if rate not in ERRORS:
-        raise ValueError(f"rate {rate!r} must be fmr or fnmr")
-    errors, trials = ERRORS[rate]
-    overall = table.loc[table["column"] == ALL, rate].iloc[0]
-    ratios: dict[str, Ratio | None] = {}
-    for column, part in table[table["column"] != ALL].groupby("column", sort=False):
-        enough = overall * part[trials] * (1 + 1e-9) >= FEW
-        part = part[enough & (part["value"] != MIXED)]
-        if len(part) < 2:
-            ratios[str(column)] = None
-            continue
-        top = part.loc[part[rate].idxmax()]
-        others = part.drop(index=top.name)
-        bottoms = others[rate].where(others[errors] > 0, others[f"{rate}_high"])
-        least = others.loc[bottoms.idxmin()]
-        none = int(least[errors]) == 0
-        ratios[str(column)] = Ratio(
-            ratio=max(1.0, float(top[rate] / bottoms.min())),
-            highest=str(top["value"]),
-            lowest=str(least["value"]),
-            at_least=none,
-        )
-    return ratios
-
-
 @dataclass(frozen=True)
-class _Outcomes:
+class Outcomes:
     """What became of each pair."""
 
     genuine: Bools
@@ -228,22 +192,29 @@ class _Outcomes:
     accepted: Bools
 
     @classmethod
-    def of(cls, scores: pd.DataFrame, threshold: float) -> "_Outcomes":
+    def of(cls, scores: pd.DataFrame, threshold: float) -> "Outcomes":
         found = (scores["status"] == OK).to_numpy()
         similarity: Floats = scores["similarity"].to_numpy(dtype=np.float64)
         accepted = found & (np.where(found, similarity, -np.inf) >= threshold)
         return cls((scores["label"] == 1).to_numpy(), found, accepted)
 
+    def of_rate(self, rate: str) -> tuple[Bools, Bools]:
+        """Which pairs are errors of a rate, and which count for it."""
+        if rate == "fmr":
+            return ~self.genuine & self.accepted, ~self.genuine & self.compared
+        return self.genuine & ~self.accepted, self.genuine
+
     def rows(self, column: str, names: Sequence[str], pair: Ints) -> pd.DataFrame:
         """A row per name; `pair` is the index of the name that each pair belongs to."""
+        (false_matches, compared), (misses, genuine) = map(self.of_rate, ("fmr", "fnmr"))
         counts = {
             name: np.bincount(pair[mask], minlength=len(names))
             for name, mask in {
-                "genuine": self.genuine,
-                "compared": ~self.genuine & self.compared,
+                "genuine": genuine,
+                "compared": compared,
                 "failures": ~self.compared,
-                "false_matches": ~self.genuine & self.accepted,
-                "false_non_matches": self.genuine & ~self.accepted,
+                "false_matches": false_matches,
+                "false_non_matches": misses,
             }.items()
         }
         table = pd.DataFrame({"column": column, "value": list(names), **counts})

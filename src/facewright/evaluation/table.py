@@ -106,6 +106,12 @@ def estimate(row: Mapping[str, Any], key: str) -> tuple[str, str]:
     return f"{percent(row[key])} %", f"[{low}, {high}]"
 
 
+def times(row: Mapping[str, Any], key: str) -> tuple[str, str]:
+    """A ratio and its 95 % interval, `1.52 times` and `[1.10, 2.31]`; empty where there is none."""
+    ends = [row.get(f"{key}_{end}") for end in ("low", "high")]
+    return f"{row[key]:.2f} times", "" if None in ends else f"[{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
 def threshold_with_interval(value: float, low: float, high: float) -> tuple[str, str]:
     """`0.3127` and `[0.3002, 0.3251]`"""
     return f"{value:.4f}", f"[{low:.4f}, {high:.4f}]"

@@ -192,7 +192,7 @@ def _limits(
         value = _metric(metrics, f"{serve}.{figure}")
         ends = [f"{serve}.{figure}_{end}" for end in ("low", "high")]
         low, high = (metrics.get(end, value) for end in ends)
-        known = figure in EXACT or all(end in metrics for end in ends)
+        known = value == value and (figure in EXACT or all(end in metrics for end in ends))
         sure = known and (low >= limit - ROUNDING if least else high <= limit + ROUNDING)
         lost = high < limit - ROUNDING if least else low > limit + ROUNDING
         interval = f" [{low:.4f}, {high:.4f}]" if (low, high) != (value, value) else ""
@@ -237,26 +237,20 @@ def _against_champion(evidence: Evidence, serve: str, policy: Mapping[str, Any])
 
 
 def _slices(evidence: Evidence, serve: str, limits: Mapping[str, float | None]) -> list[Rule]:
+    """The largest ratio along each column that was asked for, against a limit of its interval."""
     rules = []
     for rate in ("fnmr", "fmr"):
         if (most := limits[f"max_{rate}_ratio"]) is None:
             continue
-        start = f"{serve}.{rate}_ratio_"
-        found = {
-            key.removeprefix(start): ratio
-            for key, ratio in evidence.metrics.items()
-            if key.startswith(start)
-        }
-        name = f"{rate} ratio of slices"
-        untold = [column for column in evidence.slices if column not in found]
-        text = ", ".join(f"{column} {ratio:.2f}" for column, ratio in found.items())
-        text = f"{text or 'none'}, at most {most:g}"
-        if untold:
-            text += f"; cannot be told of {', '.join(untold)}: too few errors, or one value for all"
-        # One that is no number is the worst.
-        lost = not all(ratio <= most + ROUNDING for ratio in found.values())
-        sure = bool(found) and not (untold or lost)
-        rules.append(Rule(name, "outcome", _result(sure, lost), text))
+        figures = {f"{rate}_ratio_{column}": column for column in evidence.slices}
+        told = {figure: most for figure in figures if f"{serve}.{figure}" in evidence.metrics}
+        rules += _limits(evidence.metrics, serve, told, least=False)
+        if untold := [column for figure, column in figures.items() if figure not in told]:
+            text = f"cannot be told of {', '.join(untold)}: too few errors, or one value for all"
+            rules.append(Rule(f"{rate} ratio of slices", "outcome", UNCLEAR, text))
+        elif not told:
+            text = "evaluate.slices names no column"
+            rules.append(Rule(f"{rate} ratio of slices", "outcome", UNCLEAR, text))
     return rules
 
 

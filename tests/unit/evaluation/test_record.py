@@ -10,6 +10,7 @@ import pytest
 from facewright.errors import EvaluationError
 from facewright.evaluation import pairs_digest, verification_metrics
 from facewright.evaluation.comparison import compare
+from facewright.evaluation.ratios import largest_ratio
 from facewright.evaluation.record import (
     FACTS,
     SCORES,
@@ -19,7 +20,6 @@ from facewright.evaluation.record import (
     read_slices,
     write_record,
 )
-from facewright.evaluation.slices import largest_ratio
 from facewright.files import file_digest
 
 from ...generated_answers import NAMES, generated, questions

@@ -7,9 +7,9 @@ import pytest
 
 from facewright.errors import EvaluationError
 from facewright.evaluation.intervals import wilson
+from facewright.evaluation.ratios import largest_ratio
 from facewright.evaluation.slices import (
     MIXED,
-    largest_ratio,
     slice_table,
     sliceable,
     with_derived,
@@ -198,71 +198,6 @@ def test_bins_hold_as_many_images_each() -> None:
     assert slice_table(scores, images=images, columns=[], threshold=0.51)["fnmr"].tolist() == [1]
 
 
-def rates(*rows: tuple[str, int, int]) -> pd.DataFrame:
-    """A table of genuine pairs: value, false non-matches, pairs."""
-    total = ("all", sum(row[1] for row in rows), sum(row[2] for row in rows))
-    table = pd.DataFrame([total, *rows], columns=["value", "false_non_matches", "genuine"])
-    table["column"] = ["all", *["site"] * len(rows)]
-    table["fnmr"] = table["false_non_matches"] / table["genuine"]
-    ends = zip(table["fnmr"], table["genuine"], strict=True)
-    table["fnmr_high"] = [wilson(share, trials)[1] for share, trials in ends]
-    return table
-
-
-def test_the_largest_ratio_is_of_slices_with_enough_pairs() -> None:
-    # 114 of 2,100: 0.0543 overall, so that 184 pairs are needed.
-    table = rates(("a", 10, 1000), ("b", 40, 900), ("c", 30, 100), (MIXED, 34, 100))
-    ratio = largest_ratio(table, "fnmr")["site"]
-    assert ratio is not None
-    assert ratio.ratio == pytest.approx((40 / 900) / (10 / 1000))
-    assert (ratio.highest, ratio.lowest, ratio.at_least) == ("b", "a", False)
-    assert largest_ratio(rates(("a", 10, 1000), ("b", 3, 60)), "fnmr") == {"site": None}
-    assert largest_ratio(rates(("a", 0, 1000), ("b", 0, 600)), "fnmr") == {"site": None}
-
-
-def test_a_slice_without_errors_gives_a_ratio_that_is_at_least() -> None:
-    ratio = largest_ratio(rates(("a", 0, 500), ("b", 50, 500)), "fnmr")["site"]
-    assert ratio is not None
-    assert ratio.at_least
-    assert ratio.ratio == pytest.approx(0.1 / wilson(0.0, 500)[1])
-
-
-def slow_ratio(table: pd.DataFrame) -> tuple[float, str, str] | None:
-    """Over all couples of slices that have a say, the largest ratio that the pairs can show."""
-    slices = table[(table["column"] != "all") & (table["value"] != MIXED)]
-    heard = [r for r in slices.itertuples() if table["fnmr"][0] * r.genuine >= 10 * (1 - 1e-9)]
-    if len(heard) < 2:
-        return None
-    top = max(heard, key=lambda r: r.fnmr)
-    rest = [r for r in heard if r is not top]
-    bottoms = [(r.fnmr if r.false_non_matches else r.fnmr_high, r.value) for r in rest]
-    bottom, name = min(bottoms)
-    return max(1.0, top.fnmr / bottom), top.value, name
-
-
-def test_a_slice_of_few_pairs_without_errors_does_not_hide_a_better_one() -> None:
-    """`few` has no error in 100 pairs: up to 3.7 %. `many` has 1 in 1,000, and is lower."""
-    table = rates(("few", 0, 100), ("many", 1, 1000), ("bad", 250, 500))
-    ratio = largest_ratio(table, "fnmr")["site"]
-    assert ratio is not None
-    assert (ratio.highest, ratio.lowest, ratio.at_least) == ("bad", "many", False)
-    assert ratio.ratio == pytest.approx(500)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_the_largest_ratio_is_that_of_looking_at_all(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    pairs = rng.integers(20, 2000, 5)
-    errors = rng.binomial(pairs, rng.choice([0.0, 0.002, 0.05, 0.3], 5))
-    table = rates(*zip("vwxyz", errors.tolist(), pairs.tolist(), strict=True))
-    expected, found = slow_ratio(table), largest_ratio(table, "fnmr")["site"]
-    assert (found is None) == (expected is None)
-    if found and expected:
-        assert (found.ratio, found.highest) == (pytest.approx(expected[0]), expected[1])
-        assert found.lowest == expected[2]
-        assert found.at_least == (errors["vwxyz".index(found.lowest)] == 0)
-
-
 def test_a_recognizer_that_fails_one_group_is_found_out(made: tuple) -> None:
     scores, images = made
     alike = slice_table(scores, images=images, columns=["site"], threshold=0.25)
@@ -316,5 +251,3 @@ def test_refusals(made: tuple) -> None:
     refused("no number for any image", images=images.assign(site=np.nan))
     with pytest.raises(EvaluationError, match="pairs are genuine: add impostor pairs"):
         slice_table(scores[scores["label"] == 1], images=images, columns=[], threshold=0.2)
-    with pytest.raises(ValueError, match="must be fmr or fnmr"):
-        largest_ratio(rates(("a", 1, 2)), "far")

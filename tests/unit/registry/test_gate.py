@@ -280,30 +280,44 @@ def test_figure_that_the_pairs_do_not_support_is_unclear() -> None:
     assert judged(given, champion={"figure": "fnmr"}).outcome == "insufficient evidence"
 
 
+def ratios(rate: str = "fnmr", **columns: tuple[float, ...]) -> dict[str, float]:
+    """Of each column the largest ratio, and where they are given its lower and upper end."""
+    return {
+        f"{rate}_ratio_{column}{end}": value
+        for column, values in columns.items()
+        for end, value in zip(("", "_low", "_high"), values, strict=False)
+    }
+
+
 @pytest.mark.parametrize(
-    ("ratios", "outcome"),
+    ("found", "outcome"),
     [
-        ({"fnmr_ratio_quality": 1.5, "fnmr_ratio_turn": 2.0}, "promote"),
-        ({"fnmr_ratio_quality": 1.5, "fnmr_ratio_turn": 2.1}, "hold"),
-        ({"fnmr_ratio_quality": NAN}, "hold"),
-        ({"fnmr_ratio_quality": 1.2, "fnmr_ratio_turn": NAN}, "hold"),
-        ({"fnmr_ratio_quality": NAN, "fnmr_ratio_turn": 1.2}, "hold"),
-        ({"fmr_ratio_quality": 9.0}, "insufficient evidence"),  # of the other rate
+        (ratios(quality=(1.5, 1.2, 1.9), turn=(1.8, 1.5, 2.0)), "promote"),
+        (ratios(quality=(1.5, 1.2, 1.9), turn=(1.8, 1.5, 2.1)), "insufficient evidence"),
+        (ratios(quality=(1.5, 1.2, 1.9), turn=(2.3, 1.9, 2.8)), "insufficient evidence"),
+        (ratios(quality=(1.5, 1.2, 1.9), turn=(2.5, 2.1, 2.9)), "hold"),
+        # Without an error in the best slice there is no interval.
+        (ratios(quality=(1.5, 1.2, 1.9), turn=(1.8,)), "insufficient evidence"),
+        (ratios(quality=(1.5, 1.2, 1.9), turn=(2.1,)), "hold"),
+        (ratios(quality=(NAN,), turn=(1.2, 1.1, 1.3)), "hold"),
+        (ratios(quality=(1.2, 1.1, 1.3), turn=(NAN, 1.0, 1.1)), "hold"),
+        (ratios("fmr", quality=(1.5, 1.2, 1.9), turn=(1.5, 1.2, 1.9)), "insufficient evidence"),
         ({}, "insufficient evidence"),
     ],
 )
-def test_slices_may_not_differ_too_much(ratios: dict[str, float], outcome: str) -> None:
-    given = evidence(metrics=metrics(**ratios))
+def test_slices_may_not_differ_too_much(found: dict[str, float], outcome: str) -> None:
+    given = evidence(metrics=metrics(**found), slices=("quality", "turn"))
     assert judged(given, slices={"max_fnmr_ratio": 2.0}).outcome == outcome
 
 
 def test_slices_that_were_asked_for_and_cannot_be_told_are_unclear() -> None:
-    given = evidence(metrics=metrics(fnmr_ratio_quality=1.2), slices=("quality", "turn"))
+    given = evidence(metrics=metrics(**ratios(quality=(1.2, 1.1, 1.3))), slices=("quality", "turn"))
     decision = judged(given, slices={"max_fnmr_ratio": 2.0})
     assert decision.outcome == "insufficient evidence"
-    assert decision.reason.endswith(
-        "quality 1.20, at most 2; cannot be told of turn: too few errors, or one value for all"
-    )
+    assert decision.reason.endswith("cannot be told of turn: too few errors, or one value for all")
+    nothing = judged(evidence(), slices={"max_fnmr_ratio": 2.0})
+    assert nothing.outcome == "insufficient evidence"
+    assert nothing.reason.endswith("evaluate.slices names no column")
 
 
 @pytest.mark.parametrize(
