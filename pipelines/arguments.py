@@ -135,7 +135,7 @@ def checked_tracking_uri(address: str) -> str:
     Raises:
         PipelineError: it is this machine's, holds a secret, or is no server's.
     """
-    where = "name the server as pods see it, with --tracking-uri"
+    where = "name the server as pods see it, with --tracking-uri or $MLFLOW_TRACKING_URI"
     parts = _public(address, "MLflow's address", where)
     if parts.scheme not in ("http", "https"):
         raise PipelineError(f"MLflow at {parts.scheme or address}: not a server's address: {where}")
@@ -158,6 +158,11 @@ def _public(address: str, what: str, mend: str) -> SplitResult:
         held = "a password" if parts.password else "a name or a token"
         raise PipelineError(
             f"{what} holds {held} before the @, which all who see the run would see: {mend}"
+        )
+    if parts.query or parts.fragment:
+        raise PipelineError(
+            f"{what} goes on after a ? or #, where secrets stand, and all who see the run would see "
+            f"it: {mend}"
         )
     return parts
 

@@ -197,14 +197,15 @@ def place(
         task.set_retry(num_retries=step.retries, backoff_duration=BACKOFF, backoff_factor=2)
     if asks_mlflow:
         task.set_caching_options(False)
-    if config := _kubernetes(task.name, step, cluster):
-        task.platform_config["kubernetes"] = config
+    task.platform_config["kubernetes"] = _kubernetes(task.name, step, cluster)
     return task
 
 
 def _kubernetes(name: str, step: Step, cluster: Cluster) -> dict[str, Any]:
     """What only Kubernetes knows, in the form that kfp-kubernetes 2.17 writes."""
-    config: dict[str, Any] = {}
+    step_name = name.partition("-")[0]
+    part = {"app.kubernetes.io/part-of": "facewright", "app.kubernetes.io/component": step_name}
+    config: dict[str, Any] = {"podMetadata": {"labels": part}}
     if name == "fetch":
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         config["secretAsEnv"] = [

@@ -107,6 +107,15 @@ def test_a_step_goes_where_the_file_sends_it(tmp_path: Path) -> None:
     assert not any("nodeSelector" in each or "tolerations" in each for each in elsewhere)
 
 
+def test_pods_say_what_they_belong_to(usual: Any) -> None:
+    executors, kubernetes = usual
+    assert set(kubernetes) == set(executors)
+    for name, config in kubernetes.items():
+        labels = config["podMetadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "facewright"
+        assert name.startswith(f"exec-{labels['app.kubernetes.io/component']}")
+
+
 def test_shared_memory_is_a_volume_in_memory(usual: Any) -> None:
     """In the form of kfp-kubernetes 2.17's `empty_dir_mount`."""
     given = load()

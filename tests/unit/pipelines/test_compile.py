@@ -21,6 +21,22 @@ def test_the_yaml_carries_this_checkouts_parameters(folder: Path) -> None:
     assert "defaultValue" not in given["tracking_uri"]
 
 
+def test_an_address_for_pods_becomes_the_default_and_another_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.org:5000")
+    assert pipeline_compile.main(["pipeline.yaml"]) == 0
+    spec = next(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
+    given = spec["root"]["inputDefinitions"]["parameters"]["tracking_uri"]
+    assert given["defaultValue"] == "http://mlflow.example.org:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:s3cr3t@mlflow.example.org")
+    assert pipeline_compile.main(["other.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert "MLflow's address holds a password" in told
+    assert "s3cr3t" not in told
+    assert not (folder / "other.yaml").exists()
+
+
 def test_promotion_waits_for_the_gate(folder: Path) -> None:
     assert pipeline_compile.main(["pipeline.yaml"]) == 0
     spec = next(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
