@@ -7,7 +7,8 @@
 # make kfp-local the Kubeflow pipeline on this machine, without containers
 # make images    the components' images and MLflow's, with TAG=0.1.0, DOCKER=docker and
 #                BUILD_ARGS="--secret id=pip,src=…"
-# make test-containers   these images, and the whole pipeline in them, with a Docker daemon of its own
+# make test-containers   these images, and the whole pipeline in them, with a Docker daemon of its own;
+#                make test-graph: this and test-pipeline
 # make k8s-validate  both overlays of k8s/ against schemas and the project's rules; into build/k8s
 # make k8s-check OVERLAY=k8s/overlays/prod   an overlay as it is, before it is applied
 # make bench-X   benchmarks/X.py; the last line is one JSON object
@@ -22,7 +23,7 @@ export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run data test test-realdata test-servers test-pipeline test-browser lint kfp-local \
+.PHONY: run data test test-realdata test-servers test-pipeline test-browser test-graph lint kfp-local \
     servers servers-stop images test-containers k8s-validate k8s-check
 run: .venv/run data
 	dvc repro
@@ -37,7 +38,7 @@ data: .venv/run
 	dvc add --quiet data
 
 test: .venv/dev
-	pytest -m "not realdata and not servers and not pipeline and not browser and not containers"
+	pytest -n 2 --dist worksteal -m "not realdata and not servers and not pipeline and not browser and not containers"
 
 test-realdata: .venv/dev
 	pytest -m realdata
@@ -82,6 +83,10 @@ images:
 
 test-containers: .venv/dev data
 	pytest -m containers
+
+# Both in one go, so that `dvc repro` of the sample set runs once.
+test-graph: .venv/dev data
+	pytest -m "pipeline or containers"
 
 k8s-validate: .venv/dev
 	python -m tests.k8s render build/k8s

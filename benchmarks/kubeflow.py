@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="facewright-bench-") as scratch:
         folder = Path(scratch)
         os.environ["FACEWRIGHT_LEDGER_KEY"] = str(folder / "key" / "ledger.key")
-        dvc = engines(folder, options, result)
+        dvc = engines(folder, options, result) if set(options.parts) - {"images"} else None
         if {"images", "docker"} & set(options.parts):
             containers(stack, folder, options.parts, dvc, result)
     print(json.dumps(result))
