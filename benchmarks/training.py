@@ -12,25 +12,30 @@
     view2      as view1: YouTube Faces and its people's LFW photos → the other 5,386 pairs of View 2
     view2_full View 2 as published: ten models, each trained without the people of the fold that it
                is scored on; the first seed alone
-    ablations  the recipe of view1 with one thing changed each, judged by held-out training people
+    ablations  a plainer form of view1's recipe (START in training_ablations.py) with one thing
+               changed each, judged by held-out training people
 
     make bench-training             # loop gloo2 data memory view1 gpu: hours, most of it view1
     python -m benchmarks.training [loop gloo2 …] [--turns 5] [--networks resnet_small iresnet18]
-        [--seeds 1 2 3] [--students] [--epochs 12] [--only NAME …] [--crops DIR] [--batch 256]
-        [--quick]
+        [--seeds 1 2 3] [--students] [--prepare] [--epochs 12] [--only NAME …] [--crops DIR]
+        [--batch 256] [--quick]
 
 The ratio of loop hangs on the bf16 units of the CPU, which are told with it: AMX multiplies
 matrices, AVX512_BF16 pairs of numbers; without either bf16 is no faster than fp32.
 
 Images of view1, view2 and ablations come from ../shared/data (or $FACEWRIGHT_DATA); what is done
-of them is kept in build/training/, so that a run that was cut off goes on. All but gpu keep to two
-cores. --quick makes everything tiny, and gpu runs on the CPU where there is no other: it tests the
-script, and measures nothing. The last line is one JSON object; null stands for what was not run.
+of them is kept in build/training/, so that a run that was cut off goes on: --prepare stops before
+anything is trained, for a machine with a GPU that is there for minutes. loop, gloo2, data and
+memory measure the CPU, on two cores, whatever else is there; so do view1, view2 and ablations where
+there is no GPU. --quick makes everything tiny, and gpu runs on the CPU where there is no other: it
+tests the script, and measures nothing. A part that fails is told, and the others are measured; the
+exit code is then 1. The last line is one JSON object; null stands for what was not run.
 """
 
 import argparse
 import json
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -59,11 +64,12 @@ PARTS = {
     "view2_full": "training_faces",
     "ablations": "training_ablations",
 }
+OF_THE_CPU = ("loop", "gloo2", "data", "memory")
 BY_NAME_ONLY = ("view2", "view2_full", "ablations")
 CORES = 2
 
 
-def main() -> None:
+def main() -> int:
     options = parsed()
     parts = options.parts or [part for part in PARTS if part not in BY_NAME_ONLY]
     quick, turns = options.quick, 1 if options.quick else options.turns
@@ -72,20 +78,30 @@ def main() -> None:
         "gloo2": (quick, turns),
         "data": (quick, turns),
         "memory": (quick,),
-        "view1": (quick, options.seeds, options.students),
+        "view1": (quick, options.seeds, options.students, options.prepare),
         "gpu": (quick, turns, 8 if quick else options.batch),
-        "view2": (quick, options.seeds),
-        "view2_full": (quick, options.seeds[0]),
+        "view2": (quick, options.seeds, options.prepare),
+        "view2_full": (quick, options.seeds[0], options.prepare),
         "ablations": (quick, options.seeds, options.epochs, options.only, options.crops),
     }
+    if set(parts) <= set(OF_THE_CPU):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks for it
+    elif torch.cuda.is_available() and set(parts) & set(OF_THE_CPU):
+        sys.exit(f"{', '.join(OF_THE_CPU)} measure the CPU: run them apart from the other parts")
     result: dict[str, Any] = dict.fromkeys(KEYS)
-    every = usable()
+    every, failed = usable(), []
     for part in parts:
         say(f"— {part}")
-        keep_to(every if part == "gpu" else every[:CORES])
-        result |= getattr(import_module(f"benchmarks.{PARTS[part]}"), part)(*arguments[part])
-    result |= {"quick": quick, "torch": torch.__version__}
+        keep_to(every if torch.cuda.is_available() or part == "gpu" else every[:CORES])
+        run = getattr(import_module(f"benchmarks.{PARTS[part]}"), part)
+        try:
+            result |= run(*arguments[part])
+        except (Exception, SystemExit) as error:  # hours of other parts are not lost with it
+            failed.append(part)
+            say(f"{part} failed: {error}")
+    result |= {"failed": failed, "quick": quick, "torch": torch.__version__}
     print(json.dumps(result))
+    return int(bool(failed))
 
 
 def usable() -> list[int]:
@@ -109,8 +125,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=networks, default=list(networks))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--students", action="store_true", help="view1: the later stages too")
+    parser.add_argument("--prepare", action="store_true", help="views: import and align alone")
     parser.add_argument("--epochs", type=int, default=12, help="of each ablation")
-    parser.add_argument("--only", nargs="+", help="ablations by name; the recipe is always run")
+    parser.add_argument("--only", nargs="+", help="ablations by name; the base is always run")
     parser.add_argument("--crops", type=Path, help="ablations: a dataset of crops that is there")
     parser.add_argument("--batch", type=int, default=256, help="crops per step on the GPU")
     parser.add_argument("--quick", action="store_true", help="tiny: tests the script")
@@ -122,4 +139,4 @@ def parsed() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

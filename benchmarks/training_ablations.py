@@ -1,4 +1,4 @@
-"""What each choice of the recipe for LFW View 1 earns; see `benchmarks/training.py`.
+"""What each choice earns that made the recipe for LFW View 1; see `benchmarks/training.py`.
 
 Measured on people of the training half that none of these trainings sees, never on pairsDevTest:
 choices made by looking at the reported pairs would make the report a lie.

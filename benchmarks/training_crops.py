@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Drawn:
     labels: np.ndarray  # (N,) int64
     identities: Sequence[str]
 
-    @property
+    @cached_property
     def ids(self) -> Sequence[str]:
         return [f"crop-{number}" for number in range(len(self.pixels))]
 

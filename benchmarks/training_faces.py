@@ -44,14 +44,16 @@ QUICK_FOLDS, QUICK_PAIRS, QUICK_PEOPLE = 2, 4, 30  # pairs of a label and fold; 
 Imports = dict[str, list[object]]  # folder below data/ → arguments of `dataset import`
 
 
-def view1(quick: bool, seeds: Sequence[int], students: bool) -> dict[str, Any]:
+def view1(quick: bool, seeds: Sequence[int], students: bool, only: bool) -> dict[str, Any]:
     """Protocol 1: DevTrain people and YouTube Faces → pairsDevTest, one preparation for all seeds.
 
     With `students` the first seed's teacher is distilled, quantized and compiled as well, and all
-    are reported as the evaluate stage reports them.
+    are reported as the evaluate stage reports them. `only` prepares, here and below.
     """
     folder = work(quick)
     prepared = prepare(folder / "view1", recipe(quick), view1_imports(folder / "lists", quick))
+    if only:
+        return {}
     result = per_seed("view1", prepared, seeds, quick)
     if students:
         figures = students_of(prepared / f"seed-{seeds[0]}")
@@ -59,14 +61,14 @@ def view1(quick: bool, seeds: Sequence[int], students: bool) -> dict[str, Any]:
     return result
 
 
-def view2(quick: bool, seeds: Sequence[int]) -> dict[str, Any]:
+def view2(quick: bool, seeds: Sequence[int], only: bool) -> dict[str, Any]:
     """Protocol 2: YouTube Faces and the LFW photos of its people → the 5,386 pairs without them."""
     folder = work(quick)
     prepared = prepare(folder / "view2", recipe(quick), view2_imports(folder / "lists"))
-    return per_seed("view2", prepared, seeds, quick)
+    return {} if only else per_seed("view2", prepared, seeds, quick)
 
 
-def view2_full(quick: bool, seed: int) -> dict[str, Any]:
+def view2_full(quick: bool, seed: int, only: bool) -> dict[str, Any]:
     """All 6,000 pairs of View 2 with ten models, each trained without its fold's people.
 
     Training people are LFW's of the other nine folds and YouTube Faces' who are not in the fold
@@ -76,9 +78,13 @@ def view2_full(quick: bool, seed: int) -> dict[str, Any]:
     tables, identities, rows = [], {}, {}
     for fold, imports in enumerate(view2_folds(folder / "lists", quick)):
         prepared = prepare(folder / f"fold-{fold}", recipe(quick), imports)
+        if only:
+            continue
         table, people, rows[str(fold)] = fold_scores(prepared, seed)
         tables.append(table.assign(fold=fold))
         identities |= people
+    if only:
+        return {}
     figures = metrics_of(pd.concat(tables, ignore_index=True), identities, recipe(quick))
     return {
         "view2_full_accuracy_mean": round(figures["accuracy"], 5),

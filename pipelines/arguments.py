@@ -161,8 +161,7 @@ def _public(address: str, what: str, mend: str) -> SplitResult:
         )
     if parts.query or parts.fragment:
         raise PipelineError(
-            f"{what} goes on after a ? or #, where all who see the run would see "
-            f"a secret: {mend}"
+            f"{what} goes on after a ? or #, where all who see the run would see a secret: {mend}"
         )
     return parts
 

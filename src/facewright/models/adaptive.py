@@ -70,7 +70,8 @@ class AdaFace(Head):
 
     z = h·(‖x‖ - mean) / (deviation + 0.001), cut to [-1, 1]: low norms (poor pictures) get
     ArcFace's margin, middling ones CosFace's, high ones a margin that presses on the hardest. The
-    angle is cut to [0, π] as by the authors. No gradient goes through z.
+    angle is cut to [0, π] as by the authors. No gradient goes through z. Norms are taken as they
+    are, where the authors' code cuts them to [0.001, 100]: other networks have larger ones.
 
     Mean and deviation of the norms are running ones over the training steps before, with share
     `t_alpha` for the newest; the authors' take in the very batch that they judge, which passes of a

@@ -115,7 +115,7 @@ def save_checkpoint(
     """
     path = folder / f"step-{step:08d}-{key[:8]}.checkpoint"
     partial = folder / f".{path.name}.partial"
-    with storage_errors(path):
+    with storage_errors(path), _gone_if_not_whole(partial, group):
         if group.main:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(".step-*.partial"):  # by a kill
@@ -143,6 +143,17 @@ def save_checkpoint(
             done = own.index(path) + 1
             _remove(*own[: max(done - kept, 0)], *own[done:])
     return path
+
+
+@contextmanager
+def _gone_if_not_whole(partial: Path, group: Processes) -> Iterator[None]:
+    """A disk that became full while a checkpoint was written has its room back."""
+    try:
+        yield
+    except BaseException:
+        if group.main:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def must_see(path: Path, group: Processes) -> None:

@@ -109,11 +109,21 @@ class _Gather(torch.autograd.Function):
 
 @contextmanager
 def process_group() -> Iterator[Processes]:
-    """The processes that `torchrun` started (gloo on CPUs, nccl on GPUs), or just this one."""
+    """The processes that `torchrun` started (gloo on CPUs, nccl on GPUs), or just this one.
+
+    Raises:
+        TrainingError: there are more of them on this machine than GPUs; one was lost.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= there:
+            raise TrainingError(
+                f"process {place} of this machine has no GPU of its own, there are {there}: start "
+                f"as many processes as GPUs, --nproc-per-node={there}"
+            )
+        device = torch.device("cuda", place)
         torch.cuda.set_device(device)
     search = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True  # crops have one size: the search pays off
@@ -150,4 +160,5 @@ def _joined(count: int, device: torch.device) -> Iterator[Processes]:
 
 def is_main_process() -> bool:
     """Whether this process is the one that writes; true without `torchrun`."""
-    return int(os.environ.get("RANK", "0")) == 0
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return alone or int(os.environ.get("RANK", "0")) == 0

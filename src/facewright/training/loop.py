@@ -42,6 +42,12 @@ from facewright.training.validation import embed, hold_out, true_match_rate
 REPORT_EVERY = 20  # steps
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+# Arguments that each process may have its own of.
+OF_A_PROCESS = (
+    *("crops", "start", "readers", "resume", "report"),
+    *("checkpoints", "checkpoint_dir", "checkpoint_key"),
+)
+
 Report = Callable[[dict[str, float], int], None]
 
 
@@ -109,9 +115,10 @@ def fit(
 
     Raises:
         TrainingError: an unknown name; settings under which nothing is learnt; too few identities
-            or crops; a checkpoint that is not there or does not fit; a loss or gradient that is
-            not finite.
+            or crops; a checkpoint that is not there or does not fit; processes with different
+            crops or settings; a loss, gradient or weight that is not finite.
     """
+    settings = {name: value for name, value in locals().items() if name not in OF_A_PROCESS}
     if head["name"] == "triplet" and (crops_per_identity or 1) < 2:
         raise TrainingError(
             f"crops_per_identity is {crops_per_identity}: head triplet learns from two crops of a "
@@ -148,6 +155,7 @@ def fit(
             "crops_per_identity": crops_per_identity,
             "seed": seed,
         }
+        _same_everywhere(values_digest([settings, about]), group)
         learner = build_learner(
             group,
             network=network,
@@ -271,6 +279,17 @@ def fit(
     return _trained(learner, table, crops)
 
 
+def _same_everywhere(digest: str, group: Processes) -> None:
+    """Gradients are averaged, and weights are not: those of unlike processes would drift apart."""
+    digests = group.gather_objects(digest)
+    unlike = [str(rank) for rank, one in enumerate(digests) if one != digests[0]]
+    if unlike:
+        raise TrainingError(
+            f"processes {', '.join(unlike)} of {group.count} have other crops or parameters than "
+            "the first: give all of them the same params.yaml and the same artifacts/align"
+        )
+
+
 def _resume(
     learner: Learner,
     group: Processes,
@@ -315,7 +334,7 @@ def _validate(
         embeddings = embed(network, held, device=group.device, precision=kind)
         rate = true_match_rate(embeddings, held.labels)
     rate = group.from_first(rate)
-    if rate > learner.best.get("rate", -1.0):
+    if rate >= learner.best.get("rate", 0.0):  # of equal ones the later, which has learnt longer
         weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
         learner.best = {"rate": rate, "epoch": epoch, "weights": weights}
     return {"validation_true_match_rate": rate}
@@ -325,6 +344,11 @@ def _trained(learner: Learner, label_noise: pd.DataFrame | None, crops: CropSour
     network = learner.result()
     if learner.best:
         network.load_state_dict(learner.best["weights"])
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise TrainingError(
+            "training ended with weights that are not finite: lower learning_rate, or lengthen "
+            "warmup"
+        )
     network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     for parameter in network.parameters():
         parameter.grad = None

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,51 @@ def test_no_model_of_view_2_is_trained_on_people_of_its_fold(protocol: Path) -> 
         assert {path.split("/")[0] for row in rows for path in row.split("\t")[2:]} <= own
 
 
+def test_view_2_without_youtube_faces_trains_on_these_and_is_prepared_alone(
+    protocol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(protocol / "ytf" / "ytf347.tar", "w") as archive:
+        for name in ("Person_0a/0/1.jpg", "Person_1b/0/1.jpg"):
+            archive.addfile(tarfile.TarInfo(f"ytf347/{name}"))
+    pairs = protocol / "lfw" / "pairs_no_ytf_identities.tsv"
+    pairs.write_text("0\t1\tPerson_2a/Person_2a_0001.jpg\tPerson_2a/Person_2a_0002.jpg\n")
+    (protocol / "lists").mkdir()
+    imports = training_faces.view2_imports(protocol / "lists")
+    trained, tested = (imports[name][2] for name in ("train/lfw", "verify/lfw"))
+    assert Path(str(trained)).read_text().split() == ["Person_0a", "Person_1b"]
+    assert Path(str(tested)).read_text().split() == ["Person_2a"]
+    assert imports["verify/lfw"][4] == pairs
+
+    prepared: list[str] = []
+
+    def prepare(folder: Path, params: dict[str, Any], imports: training_faces.Imports) -> Path:
+        prepared.append(folder.name)
+        return folder
+
+    monkeypatch.setattr(training_faces, "prepare", prepare)
+    monkeypatch.setattr(training_faces, "per_seed", None)
+    monkeypatch.setattr(training_faces, "fold_scores", None)
+    (training_faces.work(False) / "lists").mkdir(parents=True)
+    assert training_faces.view2(False, [1], True) == {}
+    assert training_faces.view2_full(False, 1, True) == {}
+    assert prepared == ["view2", *(f"fold-{fold}" for fold in range(FOLDS))]
+
+
+def test_a_part_that_fails_does_not_lose_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*arguments: object) -> dict[str, Any]:
+        sys.exit("lfw/ is missing")
+
+    monkeypatch.setattr(training, "keep_to", lambda cores: None)
+    monkeypatch.setattr(training_faces, "view1", missing)
+    monkeypatch.setattr(training_faces, "view2", lambda *arguments: {"view2_minutes": 3})
+    calls(monkeypatch, "view1", "view2")
+    assert training.main() == 1
+    result = last_line(capsys)
+    assert (result["failed"], result["view2_minutes"]) == (["view1"], 3)
+
+
 def test_a_fold_of_view_2_is_judged_by_the_threshold_of_the_others(
     protocol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +236,7 @@ def test_a_fold_of_view_2_is_judged_by_the_threshold_of_the_others(
 
     monkeypatch.setattr(training_faces, "prepare", lambda folder, params, imports: folder)
     monkeypatch.setattr(training_faces, "fold_scores", scores)
-    result = training_faces.view2_full(False, 1)
+    result = training_faces.view2_full(False, 1, False)
     assert result["view2_full_accuracy_mean"] == pytest.approx(0.95)
     # Nine folds of 1 and one of 0.5: deviation 0.158, ÷ √10.
     assert result["view2_full_accuracy_se"] == pytest.approx(0.05, abs=1e-4)

@@ -134,6 +134,7 @@ def test_a_kill_or_a_full_disk_while_saving_leaves_the_last_one(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="disk is full"):
         save(tmp_path, 2)
+    assert not list(tmp_path.glob(".*.partial"))  # it would keep the disk full
     loaded = last_checkpoint(tmp_path, key="k")
     assert loaded is not None
     assert loaded.step == 1

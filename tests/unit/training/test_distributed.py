@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from facewright.errors import TrainingError
-from facewright.training import learner
+from facewright.training import is_main_process, learner
 from facewright.training.checkpoint import last_checkpoint
 from facewright.training.distributed import Processes, process_group
 
@@ -90,6 +90,11 @@ def work(folder: str) -> None:
     for half in (0, 1):
         belongs(group=len(TOGETHER) + len(RUNS) + half, processes=2)
         seen[f"half {half}"] = in_halves(Path(folder, "halves"), half)
+    belongs(group=len(TOGETHER) + len(RUNS) + 2, processes=2)
+    try:
+        train_without_batchnorm(None, learning_rate=0.02 if os.environ["RANK"] == "0" else 0.01)
+    except TrainingError as error:
+        seen["unlike"] = str(error)
     belongs(group=0, processes=2)
     worker = "main" if seen["plain"]["main"] else "other"
     Path(folder, f"{worker}.json").write_text(json.dumps(seen))
@@ -99,7 +104,7 @@ def work(folder: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the two processes have left what they saw, and a training's checkpoints."""
     folder = tmp_path_factory.mktemp("two")
-    run_together(work, str(folder), processes=2, groups=len(TOGETHER) + len(RUNS) + 2)
+    run_together(work, str(folder), processes=2, groups=len(TOGETHER) + len(RUNS) + 3)
     return folder
 
 
@@ -180,6 +185,11 @@ def test_two_then_one_then_two_processes_are_one_training(seen: list[dict[str, A
     assert sorted(trained[0]) != sorted(trained[4])
 
 
+def test_processes_with_other_parameters_do_not_train_together(seen: list[dict[str, Any]]) -> None:
+    for process in seen:
+        assert "processes 1 of 2 have other crops or parameters than the first" in process["unlike"]
+
+
 class Deadly(ToyCrops):
     """Kills the second process when its third batch is read."""
 
@@ -214,6 +224,26 @@ def test_the_search_for_convolutions_is_off_again_after_training() -> None:
     with process_group():
         assert torch.backends.cudnn.benchmark
     assert not torch.backends.cudnn.benchmark
+
+
+def test_more_processes_than_gpus_are_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with (
+        pytest.raises(TrainingError, match=r"no GPU of its own, there are 1: .*per-node=1"),
+        process_group(),
+    ):
+        pass
+
+
+def test_one_process_alone_writes_whatever_rank_it_is_said_to_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert is_main_process()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not is_main_process()
 
 
 def test_the_gpu_of_a_process_is_named_where_there_is_one() -> None:

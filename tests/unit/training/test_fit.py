@@ -317,7 +317,7 @@ def test_the_best_epoch_on_people_held_out_is_taken() -> None:
         if "validation_true_match_rate" in row
     }
     assert sorted(rates) == [1, 2, 3]
-    assert trained.chosen_epoch == max(rates, key=lambda epoch: (rates[epoch], -epoch))
+    assert trained.chosen_epoch == max(rates, key=lambda epoch: (rates[epoch], epoch))
     assert len(trained.crops.identities) == 4
     assert not {one.rpartition("/")[0] for one in trained.crops.ids} - set(trained.crops.identities)
     assert len(trained.crops) == 36
@@ -488,6 +488,48 @@ def test_fp16_leaves_out_steps_that_overflow_and_halves_its_scale(
     # The first steps are left out; with as many again it is where fp32 is.
     full = train_without_batchnorm(None, epochs=4)
     assert half["losses"][-1] < full["losses"][-1]
+
+
+def test_fp16_learns_what_fp32_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients are scaled back before they are clipped, and so is the length that is told."""
+    monkeypatch.setattr(learner, "build_network", without_batchnorm)
+    monkeypatch.setattr(learner, "FIRST_LOSS_SCALE", 2.0**10)
+    for clip_norm in (0.5, 1000.0):
+        half, full = (
+            train_without_batchnorm(None, precision=kind, epochs=1, clip_norm=clip_norm)
+            for kind in ("fp16", "fp32")
+        )
+        for key in ("losses", "norms"):
+            assert half[key] == pytest.approx(full[key], rel=0.02)
+        assert half["weights"] == pytest.approx(full["weights"], rel=0.02, abs=0.002)
+
+
+def test_fp16_doubles_its_scale_where_nothing_overflows_and_gives_up_where_all_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "build_network", without_batchnorm)
+    monkeypatch.setattr(learner, "FIRST_LOSS_SCALE", 4.0)
+    monkeypatch.setattr(learner, "DOUBLE_AFTER", 2)
+    train_without_batchnorm(tmp_path, precision="fp16", epochs=1, checkpoint_every=4)
+    saved = last_checkpoint(tmp_path, key="key")
+    assert saved is not None
+    assert saved.state()["loss_scale"] == 16.0
+
+    monkeypatch.setattr(learner.Learner, "clip", lambda *unused: torch.tensor(math.inf))
+    with pytest.raises(TrainingError, match=r"unstable at step 5: .*gradient norm inf"):
+        train_without_batchnorm(None, precision="fp16")  # 4, 2, 1, 1/2: below 1 is no scale
+
+
+def test_weights_that_an_update_made_infinite_are_no_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def last_step(self: torch.optim.Optimizer, *unused: object) -> None:
+        for group in self.param_groups:
+            group["params"][0].data.fill_(math.inf)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", last_step)
+    with pytest.raises(TrainingError, match="ended with weights that are not finite"):
+        train(epochs=1, batch_size=len(ToyCrops()))
 
 
 def test_fp16_goes_on_from_a_checkpoint_of_bf16_with_a_scale_of_its_own(
