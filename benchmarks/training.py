@@ -1,8 +1,8 @@
 """Training: how fast, how large, and how well; each part can be run alone.
 
-    loop       our loop (bf16, channels last, our augmentation) against the plain one that
-               arcface_torch runs (`plain_loop.py`: fp32, contiguous, its augmentation): the same
-               network, crops, batch and two cores, in turns
+    loop       our loop (bf16 where the CPU has units for it, channels last, our augmentation)
+               against the plain one that arcface_torch runs (`plain_loop.py`: fp32, contiguous,
+               its augmentation): the same network, crops, batch and two cores, in turns
     gloo2      two processes of one thread under torchrun against one of two, same global batch
     data       crops per second decoded from shards and augmented ÷ those that training consumes
     memory     a million identities over 1, 2 and 4 processes, all compared and a tenth sampled:
@@ -21,7 +21,7 @@
         [--batch 256] [--quick]
 
 The ratio of loop hangs on the bf16 units of the CPU, which are told with it: AMX multiplies
-matrices, AVX512_BF16 pairs of numbers; without either bf16 is no faster than fp32.
+matrices, AVX512_BF16 pairs of numbers; without either ours trains in fp32 as well.
 
 Images of view1, view2 and ablations come from ../shared/data (or $FACEWRIGHT_DATA); what is done
 of them is kept in build/training/, so that a run that was cut off goes on: --prepare stops before

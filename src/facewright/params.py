@@ -170,7 +170,7 @@ class Train(Section):
     schedule: Schedule
     clip_norm: Positive
     average: Annotated[float, Field(ge=0, lt=1)]
-    precision: Literal["bf16", "fp16", "fp32"]
+    precision: Literal["auto", "bf16", "fp16", "fp32"]
     compiled: bool
     augmentation: Augmentation
     validation_identities: Annotated[int, Field(ge=0)]
@@ -190,7 +190,7 @@ class Distill(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     clip_norm: Positive
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     relation_weight: Annotated[float, Field(ge=0)]
     augmentation: Augmentation
 

@@ -16,6 +16,7 @@ from facewright.progress import progress
 from facewright.training.augmentation import apply_changes, draw_changes
 from facewright.training.batches import CropSource, make_plan, read_ahead, seed_of
 from facewright.training.loop import REPORT_EVERY, Report, Trained
+from facewright.training.precision import precision_on
 from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
 
 
@@ -48,7 +49,8 @@ def distill(
         crops: as `training.fit` takes them; labels are not used.
         teacher: `(N, 3, S, S) float32 in [-1, 1], RGB` → `(N, embedding_size)`; stays unchanged.
         clip_norm: largest norm of the gradient.
-        precision: `bf16` (autocast) or `fp32`, of teacher and student alike.
+        precision: `bf16` (autocast) or `fp32`, of teacher and student alike; `auto`: bf16 where the
+            device has units for it.
         augmentation: drawn anew for every crop, as in training; teacher and student see the same.
         report: called every few steps and at the end of every epoch.
 
@@ -57,6 +59,9 @@ def distill(
             or a loss that is not finite.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = precision_on(device, precision)
+    if precision == "fp16":  # gradients of it want a scale
+        precision = "fp32"
     plan = make_plan(crops, batch_size=batch_size, epochs=epochs, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "weights", 0))
@@ -133,6 +138,7 @@ def distill(
         network=trained,
         crops=crops,
         history=history,
+        precision=precision,
         seconds=seconds,
         images_per_second=plan.count * plan.epochs / seconds,
         waited=waits / seconds,

@@ -38,6 +38,7 @@ def run(*, align: Path, train: Path, output: Path, params: Distill) -> None:
             code_digest=code_digest("models", "training", "compression"),
         )
         tracked.tag(RECOGNIZER_TAG, card.weights_sha256)
+        tracked.tag("facewright.precision", distilled.precision)
         pd.DataFrame(distilled.history).to_csv(folder / "curves.csv", index=False)
         metrics = {
             "seconds": round(distilled.seconds, 1),

@@ -29,9 +29,8 @@ def run(*, align: Path, output: Path, params: Train) -> None:
     """Write `teacher/` (a recognizer), `curves.csv` and `metrics.json`; for a head with sub-centres
     `label_noise.csv` too.
 
-    Checkpoints lie beside the output until it is whole; a training that was killed goes on from
-    the last one when crops, parameters and code are still the same. Under `torchrun` every
-    process trains and the first one writes.
+    Checkpoints lie beside the output until it is whole; a training that was killed goes on when
+    crops, parameters and code are the same. Under `torchrun` the first of the processes writes.
     """
     crops = Crops(align / "train")
     values = params.model_dump()
@@ -89,6 +88,7 @@ def _write(
         code_digest=code,
     )
     tracked.tag(RECOGNIZER_TAG, card.weights_sha256)
+    tracked.tag("facewright.precision", trained.precision)
     if trained.resumed:
         went_on = zip(trained.resumed, trained.checkpoints, strict=True)
         tracked.tag(RESUMED_TAG, ", ".join(f"{step} from {of[:16]}" for step, of in went_on))

@@ -36,11 +36,11 @@ from facewright.training.checkpoint import (
 from facewright.training.distributed import Processes, process_group
 from facewright.training.label_noise import label_noise_table
 from facewright.training.learner import Learner, build_learner
+from facewright.training.precision import PRECISIONS, precision_on
 from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
 from facewright.training.validation import embed, hold_out, true_match_rate
 
 REPORT_EVERY = 20  # steps
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Arguments that each process may have its own of.
 OF_A_PROCESS = (
@@ -58,6 +58,7 @@ class Trained:
     network: nn.Module
     crops: CropSource  # those that were trained on
     history: list[dict[str, float]]  # one row per report: step, epoch and the reported metrics
+    precision: str  # that it was trained in
     seconds: float  # all runs together if it was cut off and went on
     images_per_second: float  # mean over all of it
     waited: float  # share of the time that was spent waiting for crops
@@ -129,7 +130,8 @@ def fit(
         only_writer(checkpoint_dir, group),
         torch.random.fork_rng(devices=group.gpus),
     ):
-        start, checkpoint_key = group.from_first((start, checkpoint_key))
+        of_first = (start, checkpoint_key, precision_on(group.device, precision))
+        start, checkpoint_key, precision = group.from_first(of_first)
         crops, held = hold_out(crops, identities=validation_identities, seed=seed)
         plan = make_plan(
             crops,
@@ -358,6 +360,7 @@ def _trained(learner: Learner, label_noise: pd.DataFrame | None, crops: CropSour
         label_noise=label_noise,
         crops=crops,
         history=tally.history,
+        precision=learner.precision,
         seconds=tally.all_seconds,
         images_per_second=tally.all_crops / tally.all_seconds,
         waited=tally.all_waited / tally.all_seconds,

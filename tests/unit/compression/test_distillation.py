@@ -7,12 +7,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from facewright.compression import distillation
 from facewright.compression.distillation import distill, relation_loss
 from facewright.errors import TrainingError
 from facewright.models import build_network
 from facewright.models.recognizer import RecognizerCard, to_input
 from facewright.training.augmentation import NAMES
 from facewright.training.batches import seed_of
+from facewright.training.precision import precision_on
 
 SETTINGS: dict[str, Any] = {
     "network": "resnet_tiny",
@@ -83,11 +85,20 @@ def test_same_seed_same_weights(crops: Any, teacher: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)]
+    ("precision", "dtype"),
+    [
+        ("bf16", torch.bfloat16),
+        ("fp32", torch.float32),
+        ("auto", torch.float32),  # fp16 on such a GPU, which would need a scale
+    ],
 )
 def test_precision_is_that_of_the_teacher_and_the_student(
-    crops: Any, precision: str, dtype: torch.dtype
+    crops: Any, precision: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(distillation, "precision_on", lambda device, name: precision_on(gpu, name))
+
     class Watched(nn.Module):
         seen: ClassVar[set[torch.dtype]] = set()
 
