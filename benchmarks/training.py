@@ -26,19 +26,23 @@ matrices, AVX512_BF16 pairs of numbers; without either ours trains in fp32 as we
 Images of view1, view2 and ablations come from ../shared/data (or $FACEWRIGHT_DATA); what is done
 of them is kept in build/training/, so that a run that was cut off goes on: --prepare stops before
 anything is trained, for a machine with a GPU that is there for minutes. loop, gloo2, data and
-memory measure the CPU, on two cores, whatever else is there; so do view1, view2 and ablations where
-there is no GPU. --quick makes everything tiny, and gpu runs on the CPU where there is no other: it
-tests the script, and measures nothing. A part that fails is told, and the others are measured; the
-exit code is then 1. The last line is one JSON object; null stands for what was not run.
+memory measure the CPU, on two cores, whatever else is there; the views and ablations keep to two
+cores where there is no GPU. --quick makes everything tiny, and gpu runs on the CPU where there is
+no other: it tests the script, and measures nothing. A part that fails is told, and the others are
+measured; the exit code is then 1. The last line is one JSON object; null stands for what was not
+run.
 """
 
 import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -84,24 +88,31 @@ def main() -> int:
         "view2_full": (quick, options.seeds[0], options.prepare),
         "ablations": (quick, options.seeds, options.epochs, options.only, options.crops),
     }
-    if set(parts) <= set(OF_THE_CPU):
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks for it
-    elif torch.cuda.is_available() and set(parts) & set(OF_THE_CPU):
-        sys.exit(f"{', '.join(OF_THE_CPU)} measure the CPU: run them apart from the other parts")
     result: dict[str, Any] = dict.fromkeys(KEYS)
     every, failed = usable(), []
     for part in parts:
         say(f"— {part}")
-        keep_to(every if torch.cuda.is_available() or part == "gpu" else every[:CORES])
         run = getattr(import_module(f"benchmarks.{PARTS[part]}"), part)
         try:
-            result |= run(*arguments[part])
+            with without_gpu() if part in OF_THE_CPU else nullcontext():
+                keep_to(every if torch.cuda.is_available() or part == "gpu" else every[:CORES])
+                result |= run(*arguments[part])
         except (Exception, SystemExit) as error:  # hours of other parts are not lost with it
             failed.append(part)
             say(f"{part} failed: {error}")
     result |= {"failed": failed, "quick": quick, "torch": torch.__version__}
     print(json.dumps(result))
     return int(bool(failed))
+
+
+@contextmanager
+def without_gpu() -> Iterator[None]:
+    """As on a machine that has none, here and in the processes that are started."""
+    with (
+        mock.patch.object(torch.cuda, "is_available", return_value=False),
+        mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""),
+    ):
+        yield
 
 
 def usable() -> list[int]:

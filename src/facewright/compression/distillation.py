@@ -59,9 +59,7 @@ def distill(
             or a loss that is not finite.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = precision_on(device, precision)
-    if precision == "fp16":  # gradients of it want a scale
-        precision = "fp32"
+    precision = precision_on(device, precision, fp16=False)
     plan = make_plan(crops, batch_size=batch_size, epochs=epochs, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "weights", 0))

@@ -245,11 +245,10 @@ def _slices(evidence: Evidence, serve: str, limits: Mapping[str, float | None]) 
         figures = {f"{rate}_ratio_{column}": column for column in evidence.slices}
         told = {figure: most for figure in figures if f"{serve}.{figure}" in evidence.metrics}
         rules += _limits(evidence.metrics, serve, told, least=False)
-        if untold := [column for figure, column in figures.items() if figure not in told]:
-            text = f"cannot be told of {', '.join(untold)}: too few errors, or one value for all"
-            rules.append(Rule(f"{rate} ratio of slices", "outcome", UNCLEAR, text))
-        elif not told:
-            text = "evaluate.slices names no column"
+        untold = [column for figure, column in figures.items() if figure not in told]
+        if untold or not told:
+            why = f"cannot be told of {', '.join(untold)}: too few errors, or one value for all"
+            text = why if untold else "evaluate.slices names no column"
             rules.append(Rule(f"{rate} ratio of slices", "outcome", UNCLEAR, text))
     return rules
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
+    "PRECISION_TAG",
     "RECOGNIZER_TAG",
     "RESUMED_TAG",
     "START_TAG",
@@ -48,6 +49,7 @@ __all__ = [
     "tracking_uri",
 ]
 
+PRECISION_TAG = "facewright.precision"  # on a training run: what it was computed in
 RECOGNIZER_TAG = "facewright.recognizer_digest"  # on a training run: weights_sha256 of its result
 START_TAG = "facewright.start_digest"  # weights_sha256 of the recognizer that it started from
 RESUMED_TAG = "facewright.resumed_after"  # steps after which it went on, and digests of what from
@@ -144,6 +146,11 @@ class Tracked:
         if not self.away:
             with self._noticing(f"tag {key} cannot be set"):
                 self.client.set_tag(self.run_id, key, value[:TAG_LENGTH])
+
+    def trained(self, weights_sha256: str, precision: str) -> None:
+        """Tag the run with what came of a training: a recognizer's digest, and its precision."""
+        self.tag(RECOGNIZER_TAG, weights_sha256)
+        self.tag(PRECISION_TAG, precision)
 
     def picture(self, pixels: "npt.NDArray[np.uint8]", name: str) -> None:
         """Keep `(H, W, 3) uint8, RGB` as the PNG file `name`."""

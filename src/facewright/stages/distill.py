@@ -10,7 +10,7 @@ from facewright.files import code_digest, whole_directory, write_json
 from facewright.models.recognizer import read_card
 from facewright.models.weights import load_network, save_network
 from facewright.params import Distill
-from facewright.registry.tracking import RECOGNIZER_TAG, track
+from facewright.registry.tracking import track
 
 
 def run(*, align: Path, train: Path, output: Path, params: Distill) -> None:
@@ -37,8 +37,7 @@ def run(*, align: Path, train: Path, output: Path, params: Distill) -> None:
             data_digest=crops.digest,
             code_digest=code_digest("models", "training", "compression"),
         )
-        tracked.tag(RECOGNIZER_TAG, card.weights_sha256)
-        tracked.tag("facewright.precision", distilled.precision)
+        tracked.trained(card.weights_sha256, distilled.precision)
         pd.DataFrame(distilled.history).to_csv(folder / "curves.csv", index=False)
         metrics = {
             "seconds": round(distilled.seconds, 1),

@@ -15,7 +15,7 @@ from facewright.models.weights import load_network, save_network
 from facewright.params import Train
 from facewright.progress import say
 from facewright.registry.fetching import fetch_recognizer
-from facewright.registry.tracking import RECOGNIZER_TAG, RESUMED_TAG, START_TAG, Tracked, track
+from facewright.registry.tracking import RESUMED_TAG, START_TAG, Tracked, track
 from facewright.stages.metrics import START
 from facewright.training import Trained, fit, is_main_process
 from facewright.training.augmentation import augmentation_sheet
@@ -29,8 +29,9 @@ def run(*, align: Path, output: Path, params: Train) -> None:
     """Write `teacher/` (a recognizer), `curves.csv` and `metrics.json`; for a head with sub-centres
     `label_noise.csv` too.
 
-    Checkpoints lie beside the output until it is whole; a training that was killed goes on when
-    crops, parameters and code are the same. Under `torchrun` the first of the processes writes.
+    Checkpoints lie beside the output until it is whole; a training that was killed goes on from
+    the last one when crops, parameters and code are still the same. Under `torchrun` every
+    process trains and the first one writes.
     """
     crops = Crops(align / "train")
     values = params.model_dump()
@@ -87,8 +88,7 @@ def _write(
         data_digest=crops.digest,
         code_digest=code,
     )
-    tracked.tag(RECOGNIZER_TAG, card.weights_sha256)
-    tracked.tag("facewright.precision", trained.precision)
+    tracked.trained(card.weights_sha256, trained.precision)
     if trained.resumed:
         went_on = zip(trained.resumed, trained.checkpoints, strict=True)
         tracked.tag(RESUMED_TAG, ", ".join(f"{step} from {of[:16]}" for step, of in went_on))

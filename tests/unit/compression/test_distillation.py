@@ -97,7 +97,11 @@ def test_precision_is_that_of_the_teacher_and_the_student(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     gpu = torch.device("cuda", 0)
-    monkeypatch.setattr(distillation, "precision_on", lambda device, name: precision_on(gpu, name))
+    monkeypatch.setattr(
+        distillation,
+        "precision_on",
+        lambda device, *asked, **more: precision_on(gpu, *asked, **more),
+    )
 
     class Watched(nn.Module):
         seen: ClassVar[set[torch.dtype]] = set()

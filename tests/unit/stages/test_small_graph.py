@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.numpy import load_file
@@ -27,8 +28,15 @@ from facewright.evaluation import verification_metrics
 from facewright.files import directory_digest
 from facewright.models.recognizer import read_card
 from facewright.registry.promotion import champion
-from facewright.registry.tracking import RECOGNIZER_TAG, RESUMED_TAG, START_TAG, connect
+from facewright.registry.tracking import (
+    PRECISION_TAG,
+    RECOGNIZER_TAG,
+    RESUMED_TAG,
+    START_TAG,
+    connect,
+)
 from facewright.stages.metrics import began_from
+from facewright.training.precision import precision_on
 
 ROOT = Path(__file__).parents[3]
 TRAIN, VERIFY, PHOTOS = 5, 4, 4
@@ -324,7 +332,10 @@ def test_a_training_without_a_server_is_sent_later(
         name: read_card(Path(folder)).weights_sha256 for name, folder in made.items()
     }
     assert {run.info.status for run in runs} == {"FINISHED"}
+    named = yaml.safe_load(Path("params.yaml").read_text())
     for run in runs:
+        precision = named[run.info.run_name]["precision"]
+        assert run.data.tags[PRECISION_TAG] == precision_on(torch.device("cpu"), precision)
         curves = pd.read_csv(Path("artifacts", run.info.run_name, "curves.csv"))
         sent = client.get_metric_history(run.info.run_id, "train_loss")
         assert [point.value for point in sent] == pytest.approx(list(curves["train_loss"]))

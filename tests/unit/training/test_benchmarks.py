@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,25 @@ def test_a_part_that_fails_does_not_lose_the_others(
     assert training.main() == 1
     result = last_line(capsys)
     assert (result["failed"], result["view2_minutes"]) == (["view1"], 3)
+
+
+def test_parts_of_the_cpu_see_no_gpu_beside_parts_that_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: dict[str, tuple[bool, str | None]] = {}
+
+    def noted(part: str, *arguments: object) -> dict[str, Any]:
+        seen[part] = (torch.cuda.is_available(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return {}
+
+    monkeypatch.setattr(training, "keep_to", lambda cores: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(training_speed, "loop", partial(noted, "loop"))
+    monkeypatch.setattr(training_faces, "view1", partial(noted, "view1"))
+    calls(monkeypatch, "loop", "view1")
+    assert training.main() == 0
+    assert seen == {"loop": (False, ""), "view1": (True, "0")}
 
 
 def test_a_fold_of_view_2_is_judged_by_the_threshold_of_the_others(

@@ -2,7 +2,8 @@
 
 BatchNorm takes its statistics over each process's own crops, so that a network with it sees
 other numbers on two processes, as it should. What can be equal is compared with a network
-without BatchNorm: the same crops, the same changes, the same sums of gradients.
+without BatchNorm: the same crops, the same changes, the same sums of gradients. A network that
+ships, with BatchNorm and dropout, goes on after a kill to the bit.
 """
 
 import json
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 from facewright.errors import TrainingError
+from facewright.models import build_network
 from facewright.training import is_main_process, learner
 from facewright.training.checkpoint import last_checkpoint
 from facewright.training.distributed import Processes, process_group
@@ -58,6 +60,13 @@ RUNS = (
 HALVES: dict[str, Any] = {"validation_identities": 2, "average": 0.5, "checkpoint_every": 4}
 
 
+# A real network, whole and killed in the middle of its third epoch, of four steps each.
+REAL: dict[str, Any] = {"epochs": 4, "checkpoint_every": 5, "readers": 1, "head": ADAFACE}
+REAL_RUNS = {"whole": None, "killed": 10, "gone on": None}  # batches that are read
+
+GROUPS = len(TOGETHER) + len(RUNS) + 3 + len(REAL_RUNS)  # of processes, one after another
+
+
 def in_halves(folder: Path, half: int) -> dict[str, Any]:
     """Two epochs of four steps, or the two after them at another rate."""
     changed: dict[str, Any] = {"epochs": 2}
@@ -90,6 +99,15 @@ def work(folder: str) -> None:
     for half in (0, 1):
         belongs(group=len(TOGETHER) + len(RUNS) + half, processes=2)
         seen[f"half {half}"] = in_halves(Path(folder, "halves"), half)
+    learner.build_network = build_network
+    for turn, (name, batches) in enumerate(REAL_RUNS.items()):
+        belongs(group=len(TOGETHER) + len(RUNS) + 3 + turn, processes=2)
+        crops = RecordedCrops(people=3, photos=9, batches=batches)
+        checkpoints = None if name == "whole" else Path(folder, "real")
+        try:
+            seen[name] = train_without_batchnorm(checkpoints, crops, **REAL)
+        except Killed:
+            assert batches is not None
     belongs(group=len(TOGETHER) + len(RUNS) + 2, processes=2)
     try:
         train_without_batchnorm(None, learning_rate=0.02 if os.environ["RANK"] == "0" else 0.01)
@@ -104,7 +122,7 @@ def work(folder: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the two processes have left what they saw, and a training's checkpoints."""
     folder = tmp_path_factory.mktemp("two")
-    run_together(work, str(folder), processes=2, groups=len(TOGETHER) + len(RUNS) + 3)
+    run_together(work, str(folder), processes=2, groups=GROUPS)
     return folder
 
 
@@ -183,6 +201,16 @@ def test_two_then_one_then_two_processes_are_one_training(seen: list[dict[str, A
     for epoch in range(6):
         assert sorted(chain(*trained[4 * epoch : 4 * epoch + 4])) == list(range(27))
     assert sorted(trained[0]) != sorted(trained[4])
+
+
+def test_a_network_that_ships_goes_on_after_a_kill_of_two_processes_to_the_bit(
+    seen: list[dict[str, Any]],
+) -> None:
+    whole, gone_on = seen[0]["whole"], seen[0]["gone on"]
+    assert (whole["resumed"], gone_on["resumed"]) == ([], [10])
+    for key in ("losses", "norms", "weights"):
+        assert gone_on[key] == whole[key]
+    assert whole["losses"][-1] < 0.7 * whole["losses"][0]
 
 
 def test_processes_with_other_parameters_do_not_train_together(seen: list[dict[str, Any]]) -> None:

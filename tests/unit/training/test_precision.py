@@ -35,6 +35,7 @@ def test_a_gpu_without_units_for_bf16_trains_in_fp16(
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     assert precision_on(GPU, "auto") == expected
+    assert precision_on(GPU, "auto", fp16=False) == ("bf16" if units else "fp32")
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])
