@@ -96,7 +96,7 @@ def ratio_figures(
     sides = Sides(first, second, first == second, people)
     outcomes = Outcomes.of(scores, threshold)
     heard: list[_Slice] = []
-    couples_of: dict[str, list[tuple[int, int]]] = {}  # of each figure, slices and their lowest
+    over_lowest: dict[str, list[tuple[int, int]]] = {}  # of each figure, slices and their lowest
     for column, names, pair in cut(scores, images=images, columns=columns, bins=bins):
         for rate in ERRORS:
             ratio = found[rate][column]
@@ -111,14 +111,14 @@ def ratio_figures(
             ]
             # The highest comes first.
             others = sorted(at, key=lambda value: value != ratio.highest)
-            couples_of[f"{rate}_ratio_{column}"] = [
+            over_lowest[f"{rate}_ratio_{column}"] = [
                 (at[value], lowest) for value in others if heard[at[value]].rate
             ]
     if not heard:
         return figures
     errors = _columns([one.errors for one in heard], sides)
     trials = _columns([one.trials for one in heard], sides)
-    wanted = [couple for chosen in couples_of.values() for couple in chosen]
+    wanted = [two for chosen in over_lowest.values() for two in chosen]
 
     def statistics(weights: Weights) -> dict[str, Floats]:
         # Half an error more, so that the logarithm is finite (Haldane, Ann. Hum. Genet. 1956).
@@ -132,7 +132,7 @@ def ratio_figures(
         seed=seed,
         units={f"{a} {b}": min(heard[a].units, heard[b].units) for a, b in wanted},
     )
-    for figure, chosen in couples_of.items():
+    for figure, chosen in over_lowest.items():
         ends = [
             normal_interval(float(np.log(heard[a].rate / heard[b].rate)), deviation[f"{a} {b}"])
             for a, b in chosen
