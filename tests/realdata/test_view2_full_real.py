@@ -15,7 +15,7 @@ def test_two_folds_of_view_2_have_a_model_each(
 ) -> None:
     monkeypatch.setattr(training_faces, "DATA", shared_data)
     monkeypatch.setattr(training_faces, "WORK", tmp_path)
-    result = training_faces.view2_full(True, 1)
+    result = training_faces.view2_full(True, 1, only=False)
     pairs = training_faces.QUICK_FOLDS * 2 * training_faces.QUICK_PAIRS
     assert result["view2_full_pairs"] == pairs
     assert 0 <= result["view2_full_accuracy_mean"] <= 1
@@ -33,4 +33,4 @@ def test_two_folds_of_view_2_have_a_model_each(
         assert not halves[0] & halves[1]
     # What is done is kept: no stage runs again.
     monkeypatch.setattr(training_faces, "facewright", None)
-    assert training_faces.view2_full(True, 1) == result
+    assert training_faces.view2_full(True, 1, only=False) == result
