@@ -40,7 +40,7 @@ HEADLINES = (
     "false_promotion_rate",
     "false_promotion_rate_at_most",
 )
-RESAMPLES = {"coverage": 1000, "gate": 400}  # fewer make intervals a little too wide
+RESAMPLES = {"coverage": 1000, "gate": 400}
 QUICK_EXPERIMENTS, QUICK_RESAMPLES = 40, 200
 
 
