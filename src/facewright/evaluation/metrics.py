@@ -51,7 +51,7 @@ def verification_metrics(
       from the spread of resamples of identities (`bootstrap`), for shares that of their log-odds,
       so that the side with more room is the longer one, as it is for few errors; that of
       `fnmr_at_fmr_bound` takes its threshold as given. Where no resample differs from the others,
-      as with no error at all, Wilson's interval for independent pairs stands in, since an
+      as with no error at all, Wilson's interval for as many trials as people stands in, since an
       interval of width zero would claim certainty.
     - `pairs`, `genuine`, `impostor`, `identities`, `failures` (pairs with a face not found),
       `failures_genuine`, `failures_impostor`.
@@ -115,7 +115,7 @@ def verification_metrics(
             units |= {f"{figure}_at_fmr_{fmr:g}": matched for figure in ("fnmr", "threshold")}
         found = deviations(statistics, sides, count=bootstrap, seed=seed, units=units)
         for name, value in point.items():
-            low, high = _ends(value, found[name], trials=_trials(name, scored))
+            low, high = _ends(value, found[name], trials=_trials(name, scored), people=people)
             metrics |= {f"{name}_low": low, f"{name}_high": high}
     return metrics
 
@@ -153,19 +153,19 @@ def _trials(name: str, scored: Scored) -> int:
     return scored.pairs if name == "accuracy" else min(genuine, scored.pairs - genuine)
 
 
-def _ends(value: float, deviation: Floats, *, trials: int) -> tuple[float, float]:
+def _ends(value: float, deviation: Floats, *, trials: int, people: int) -> tuple[float, float]:
     """Ends of an interval: `trials` are those of a share, 0 for a similarity.
 
-    Resamples of hardly any error show hardly any spread: then no end is nearer than Wilson's for
-    independent pairs.
+    Resamples of hardly any error show hardly any spread, and nothing of how errors gather in
+    people: then no end is nearer than Wilson's, with no more trials than people.
     """
     if not trials:
         return normal_interval(value, deviation)
+    least = wilson(value, min(trials, people))
     if not deviation.any():
-        return wilson(value, trials)
+        return least
     odds = float(log_odds(np.array(value), trials))
     low, high = (share_of(end, trials) for end in normal_interval(odds, deviation))
     if min(value, 1 - value) * trials < FEW:
-        least = wilson(value, trials)
         low, high = min(low, least[0]), max(high, least[1])
     return low, high
