@@ -74,12 +74,14 @@ TAG ?= 0.1.0
 # As registry/lineage.py has it.
 commit = $(or $(shell git rev-parse --verify --quiet HEAD 2>/dev/null),unknown)
 dirty = $(if $(shell git status --porcelain -- . ':!dvc.lock' ':!mlflow/ledger-keys' 2>/dev/null),-dirty)
+# MLflow's image has the version that constraints.txt pins.
+mlflow = $(shell sed -n 's/^mlflow==//p' constraints.txt)
 build = $(DOCKER) build $(BUILD_ARGS) --build-arg GIT_COMMIT=$(commit)$(dirty)
 images:
 	$(build) -f components/Dockerfile --target cpu -t facewright:$(TAG) --build-arg TORCH_INDEX=$(TORCH_CPU) .
 	$(build) -f components/Dockerfile --target cuda -t facewright-cuda:$(TAG) .
 	$(build) -f components/Dockerfile --target tensorrt -t facewright-tensorrt:$(TAG) .
-	$(build) -f mlflow/Dockerfile -t facewright-mlflow:3.17.2 .
+	$(build) -f mlflow/Dockerfile -t facewright-mlflow:$(mlflow) .
 
 test-containers: .venv/dev data
 	pytest -m containers

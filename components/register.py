@@ -10,7 +10,13 @@ def register(
     tracking_uri: str,
     data_md5: str,
     git_commit: str,
-    params: str,
+    validate_params: str,
+    align_params: str,
+    train_params: str,
+    distill_params: str,
+    quantize_params: str,
+    compile_params: str,
+    evaluate_params: str,
     policy: str,
     train: dsl.Input[dsl.Model],
     distill: dsl.Input[dsl.Model],
@@ -21,8 +27,9 @@ def register(
     output: dsl.Output[dsl.Artifact],
     card: dsl.Output[dsl.Markdown],
 ):
-    """Register the recognizer in MLflow as challenger. `params` are all sections that ran.
+    """Register the recognizer in MLflow as challenger.
 
+    The parameters are those that this run was given, which may be others than the defaults.
     `git_commit` is recorded where the code is no image's.
     """
     import json
@@ -35,7 +42,19 @@ def register(
     from facewright.stages import register
 
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
-    digest = params_digest(params=json.loads(params), policy=json.loads(policy))
+    given = {
+        "validate": validate_params,
+        "align": align_params,
+        "train": train_params,
+        "distill": distill_params,
+        "quantize": quantize_params,
+        "compile": compile_params,
+        "evaluate": evaluate_params,
+    }
+    digest = params_digest(
+        params={stage: json.loads(section) for stage, section in given.items()},
+        policy=json.loads(policy),
+    )
     register.run(
         train=Path(train.path),
         distill=Path(distill.path),

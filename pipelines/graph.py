@@ -101,18 +101,18 @@ def pipeline(cluster: Cluster, *, start_moves: bool = False) -> Any:
             decided = gate(params=gate_params, tracking_uri=tracking_uri, evaluate=results)
             place(decided, cluster, asks_mlflow=True)
 
-            # Those that this run was given, which may be others than the defaults.
-            given = (
-                f'{{"validate": {validate_params}, "align": {align_params}, '
-                f'"train": {train_params}, "distill": {distill_params}, '
-                f'"quantize": {quantize_params}, "compile": {compile_params}, '
-                f'"evaluate": {evaluate_params}}}'
-            )
             registered = register(
                 tracking_uri=tracking_uri,
                 data_md5=md5,
                 git_commit=git_commit,
-                params=given,
+                # One by one: backends do not replace a parameter inside other text.
+                validate_params=validate_params,
+                align_params=align_params,
+                train_params=train_params,
+                distill_params=distill_params,
+                quantize_params=quantize_params,
+                compile_params=compile_params,
+                evaluate_params=evaluate_params,
                 policy=gate_params,
                 train=teacher,
                 distill=student,

@@ -6,6 +6,7 @@ All calls are those of the client's generated services, since they alone take a 
 import json
 import logging
 import os
+import ssl
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -233,12 +234,16 @@ class Server:
             yield
         except HTTPError as error:
             reason = getattr(error, "reason", None) or error
+            # urllib3 wraps it twice, so that kfp's client does not see it. Time does not mend it.
+            if isinstance(cause := next(iter(reason.args), None), ssl.SSLCertVerificationError):
+                raise PipelineError(
+                    f"the certificate of {self.host} is refused: {_short(cause.verify_message)}: "
+                    "$SSL_CERT_FILE names the authority that signed it"
+                ) from error
             raise AwayError(f"nothing answers at {self.host}: {_short(reason)}") from error
         except api.ApiException as error:
             status, said = error.status, _said(error)
-            if status == 0:
-                message = f"TLS with {self.host} fails: {said}: $SSL_CERT_FILE names its authority"
-            elif status == 401:
+            if status == 401:
                 message = f"{self.host} refuses the token (401): renew it in ${TOKEN_FILE}'s file"
             elif status == 403:
                 message = f"{self.host} does not let you {what}{place} (403): {said}"

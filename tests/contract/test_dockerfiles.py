@@ -12,12 +12,15 @@ import pytest
 
 from components.images import CUDA_IMAGE, IMAGE, TENSORRT_IMAGE
 from facewright.registry.lineage import COMMIT_VARIABLE, UNKNOWN, collect
+from tests.containers.test_images import MLFLOW_IMAGE
 from tests.shell import GIT
 
 ROOT = Path(__file__).parents[2]
 FILES = ("components/Dockerfile", "mlflow/Dockerfile")
 TEXT = (ROOT / "components" / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+K8S, MLFLOW = ROOT / "k8s", ROOT / "mlflow"
+NAMED = r"facewright-mlflow:[\w.-]*\d"  # the image with a tag
 TARGETS = {"cpu": IMAGE, "cuda": CUDA_IMAGE, "tensorrt": TENSORRT_IMAGE}
 
 
@@ -66,7 +69,7 @@ def test_make_gives_the_commit_and_says_where_the_tree_is_another(tmp_path: Path
         assert set(found) == {collect(tmp_path).git_commit}
         return set(found)
 
-    for name in ("Makefile", "params.yaml", "mlflow/promotion.yaml"):
+    for name in ("Makefile", "constraints.txt", "params.yaml", "mlflow/promotion.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     assert told() == {UNKNOWN}
@@ -77,6 +80,29 @@ def test_make_gives_the_commit_and_says_where_the_tree_is_another(tmp_path: Path
     assert told() == {commit}
     (tmp_path / "new.py").touch()
     assert told() == {f"{commit}-dirty"}
+
+
+def test_mlflows_image_is_named_after_the_version_that_is_pinned() -> None:
+    """Wherever it is named: by make, the tests of the images, the manifests and mlflow/."""
+    (pin,) = re.findall(r"^mlflow==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    name = f"facewright-mlflow:{pin}"
+    assert re.findall(r"-f mlflow/Dockerfile -t (\S+)", make_images(ROOT)) == [name]
+    assert name == MLFLOW_IMAGE
+    files = [each for each in (*K8S.rglob("*"), *MLFLOW.rglob("*")) if each.is_file()]
+    named = {
+        each.relative_to(ROOT).as_posix(): set(re.findall(NAMED, each.read_text()))
+        for each in files
+    }
+    named = {file: names for file, names in named.items() if names}
+    assert named.keys() >= {
+        "k8s/README.md",
+        "k8s/base/mlflow/backup.yaml",
+        "k8s/base/mlflow/server.yaml",
+        "mlflow/Dockerfile",
+        "mlflow/compose.yaml",
+    }
+    for file, names in named.items():
+        assert names == {name}, file
 
 
 def test_both_files_have_the_same_base_to_the_patch() -> None:

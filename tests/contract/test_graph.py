@@ -3,6 +3,8 @@
 import ast
 import inspect
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +25,7 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 NOT_EDGES = {"output", "params", "policy", "lineage"}
 # What Kubeflow has beside the stages: it stands for data.dvc, and tells how a run ended.
 BESIDE = {"pin", "fetch", "tell"}
+PLACEHOLDER = re.compile(r"\{\{\$(?:(?!\{\{\$).)*\}\}", re.S)  # one, and nothing beside it
 
 
 def tasks_of(cluster: Cluster, file: Path) -> dict[str, dict[str, Any]]:
@@ -116,6 +119,34 @@ def test_steps_install_nothing(tmp_path: Path) -> None:
         assert "pip install" not in text
 
 
+def strings(part: Any) -> Iterator[str]:
+    """All texts of a document, keys too."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield from strings(key)
+            yield from strings(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from strings(value)
+    elif isinstance(part, str):
+        yield part
+
+
+@pytest.mark.parametrize("nodes", [None, 4], ids=["one node", "4 nodes"])
+@pytest.mark.parametrize("parts", [1, 4], ids=["align whole", "align in 4 parts"])
+def test_no_placeholder_stands_inside_other_text(
+    parts: int, nodes: int | None, tmp_path: Path
+) -> None:
+    """Backends put values there unescaped, or in place of the whole text; `kfp.local` does not."""
+    file = tmp_path / "pipeline.yaml"
+    compiler.Compiler().compile(pipeline(replace(in_parts(parts), nodes=nodes)), str(file))
+    documents = list(yaml.safe_load_all(file.read_text()))
+    assert len(documents) == 2
+    held = [text for text in strings(documents) if "{{$" in text]
+    assert "{{$.pipeline_job_uuid}}" in held
+    assert [text for text in held if not PLACEHOLDER.fullmatch(text)] == []
+
+
 def test_on_many_nodes_it_is_the_same_graph(kubeflow: dict[str, Any], tmp_path: Path) -> None:
     """But for the step that trains, which has more parameters."""
     many = tasks_of(replace(load(), nodes=4), tmp_path / "pipeline.yaml")
@@ -173,6 +204,14 @@ def test_the_same_parameters(stage: str, kubeflow: dict[str, Any]) -> None:
         assert f"{stage}_params" not in str(given)
         return
     assert given["params"] == {"componentInputParameter": f"pipelinechannel--{stage}_params"}
+
+
+def test_a_version_is_registered_with_all_parameters_of_its_run(kubeflow: dict[str, Any]) -> None:
+    given = kubeflow["register"]["inputs"]["parameters"]
+    for stage in params.SECTIONS:
+        name = f"{stage}_params"
+        assert given[name] == {"componentInputParameter": f"pipelinechannel--{name}"}
+    assert given["policy"] == {"componentInputParameter": "pipelinechannel--gate_params"}
 
 
 def test_whatever_talks_to_mlflow_is_told_where_it_is(kubeflow: dict[str, Any]) -> None:

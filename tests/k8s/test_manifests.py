@@ -4,13 +4,14 @@ import re
 import stat
 import subprocess
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import yaml
 
 from components.images import IMAGE
 from pipelines.cluster import load
-from tests.k8s.rendering import FOLDER, ROOT, SITE, Copy, Document
+from tests.k8s.rendering import FOLDER, ROOT, SITE, Copy, Document, render
 from tests.k8s.test_policy import find
 from tests.k8s.world import pods, world
 
@@ -234,3 +235,51 @@ def test_the_ledgers_variables_are_those_that_facewright_reads(dev: list[Documen
     for key in find(dev, "ConfigMap", "facewright-pipeline")["data"]:
         if key.startswith("FACEWRIGHT_"):
             assert f'"{key}"' in code
+
+
+def test_an_upgrade_makes_the_tables_before_mlflow_starts(
+    dev: list[Document], prod: list[Document]
+) -> None:
+    """By the guide's commands, in either overlay."""
+    section = GUIDE.split("\nUpgrade: ")[1].split("\n## ")[0]
+    commands = re.findall(r"^    kubectl (.+)$", section, re.M)
+    for documents in (dev, prod):
+        made, running = False, True
+        brought: set[tuple[str, str]] = set()
+        for command in commands:
+            key, _, value = command.partition(" -l ")[2].partition(" ")[0].partition("=")
+            if scaled := re.search(r"scale deployment/mlflow --replicas (\d)", command):
+                running = scaled[1] != "0"
+            elif "--for=delete" in command:
+                (pod,) = [each for each in pods(documents) if each.labels.get(key) == value]
+                assert pod.name == "Deployment/mlflow"
+            elif "create job" in command:
+                assert ("CronJob", "mlflow-upgrade") in brought
+                assert not running
+                made = True
+            elif command.startswith("apply"):
+                for each in documents:
+                    if not key or each["metadata"].get("labels", {}).get(key) == value:
+                        name = (each["kind"], each["metadata"]["name"])
+                        brought.add(name)
+                        # Without a number it keeps the one that it was scaled to.
+                        if name == ("Deployment", "mlflow") and each["spec"].get("replicas"):
+                            running = True
+            assert made or not running, command
+        assert made
+        assert running
+        assert ("Deployment", "mlflow") in brought
+
+
+def test_all_accounts_can_be_given_a_pull_secret(tmp_path: Path) -> None:
+    """By the patch that the guide shows."""
+    copy = Copy.make(tmp_path / "k8s")
+    shown = re.search(r"^( +)patches:\n(?:\1 .+\n)+", GUIDE, re.M)
+    assert shown
+    file = copy.prod / "kustomization.yaml"
+    assert file.read_text().count("patches:\n") == 1
+    file.write_text(file.read_text().replace("patches:\n", dedent(shown[0])))
+    accounts = [each for each in render(copy.prod) if each["kind"] == "ServiceAccount"]
+    names = {each["metadata"]["name"] for each in accounts}
+    assert names >= {"facewright-pipeline", "facewright-train", "facewright-worker", "mlflow"}
+    assert all(each["imagePullSecrets"] == [{"name": "YOURS"}] for each in accounts)

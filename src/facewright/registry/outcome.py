@@ -8,18 +8,28 @@ from facewright.registry.server import open_client, open_run, registry_errors
 
 RUN_TAG = "facewright.kubeflow_run"
 STATE_TAG = "facewright.kubeflow_state"
-# Kubeflow's states as MLflow's; any other is a failure.
-STATUSES = {"SUCCEEDED": "FINISHED", "CANCELED": "KILLED", "CANCELLED": "KILLED"}
+# Kubeflow's states as MLflow's. Its metadata store has COMPLETE and CACHED for what succeeded.
+STATUSES = {
+    **dict.fromkeys(("SUCCEEDED", "COMPLETE", "CACHED"), "FINISHED"),
+    **dict.fromkeys(("CANCELED", "CANCELLED"), "KILLED"),
+    "FAILED": "FAILED",
+}
 
 
 def record_outcome(*, run_id: str, state: str, message: str, tags: Mapping[str, str]) -> None:
     """Say how the Kubeflow run `run_id` ended, and keep it in MLflow as `kubeflow RUN`.
 
-    `state` is Kubeflow's (`SUCCEEDED`, `FAILED`, `CANCELED`), `message` its error, or empty. That
-    MLflow does not answer is said too, and is no error: it must not hide how the run ended.
+    `state` is Kubeflow's (`SUCCEEDED`, `FAILED`, `CANCELED`), `message` its error, or empty. One
+    that tells of no end (Kubeflow may say `RUNNING` where a loop is inside) is no failure: the run
+    in MLflow stays open, since MLflow has no word for it. That MLflow does not answer is said too,
+    and is no error: it must not hide how the run ended.
     """
+    status = STATUSES.get(state)
+    word = (
+        state.lower() if status else f"how it ended is unknown, Kubeflow says {state or 'nothing'}"
+    )
     why = " ".join(message.split())
-    say(f"run {run_id}: {state.lower()}{f': {why}' if why else ''}")
+    say(f"run {run_id}: {word}{f': {why}' if why else ''}")
     known = {RUN_TAG: run_id, STATE_TAG: state, **tags}
     if why:
         known["mlflow.note.content"] = why  # what MLflow shows as the run's description
@@ -27,6 +37,7 @@ def record_outcome(*, run_id: str, state: str, message: str, tags: Mapping[str, 
         client = open_client()
         with registry_errors("the outcome cannot be kept"):
             made = open_run(client, f"kubeflow {run_id}", params={}, tags=known)
-            client.set_terminated(made, STATUSES.get(state, "FAILED"))
+            if status:
+                client.set_terminated(made, status)
     except RegistryError as error:
         say(str(error))

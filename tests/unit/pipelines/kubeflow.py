@@ -7,6 +7,7 @@ a run are held against the pipeline that was uploaded, as the real server does.
 
 import json
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -222,8 +223,8 @@ class Kubeflow:
 
 
 @contextmanager
-def serving(kubeflow: Kubeflow) -> Iterator[Kubeflow]:
-    """Serve it on a free port; afterwards every request was well formed."""
+def serving(kubeflow: Kubeflow, tls: ssl.SSLContext | None = None) -> Iterator[Kubeflow]:
+    """Serve it on a free port, over TLS if asked; afterwards every request was well formed."""
 
     class Handler(BaseHTTPRequestHandler):
         def _serve(self) -> None:
@@ -260,7 +261,9 @@ def serving(kubeflow: Kubeflow) -> Iterator[Kubeflow]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = False  # none may outlive its test
-        kubeflow.address = f"http://127.0.0.1:{server.server_port}"
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        kubeflow.address = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
         thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:

@@ -47,6 +47,34 @@ def test_each_step_gets_what_the_file_says(usual: Any) -> None:
         assert "accelerator" not in resources
 
 
+def test_each_step_is_retried_and_ended_as_the_file_says(tmp_path: Path) -> None:
+    """With numbers that are no step's usual ones."""
+    given = yaml.safe_load(CLUSTER.read_text())
+    for at, name in enumerate(STEPS):
+        given["steps"][name] |= {"retries": at % 10 + 1, "hours": 20.5 + at}
+    given["steps"]["train"] |= {"retries": 0, "hours": None}  # neither tried again nor ended
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump(given))
+    package = tmp_path / "pipeline.yaml"
+    compiler.Compiler().compile(pipeline(load(file)), str(package))
+    spec, platform = yaml.safe_load_all(package.read_text())
+    tasks = {
+        name: task
+        for part in (spec["root"], *spec["components"].values())
+        for name, task in part.get("dag", {}).get("tasks", {}).items()
+    }
+    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for at, name in enumerate(STEPS):
+        policy, config = tasks[name].get("retryPolicy"), kubernetes[f"exec-{name}"]
+        if name == "train":
+            assert policy is None
+            assert "activeDeadlineSeconds" not in config
+            continue
+        assert policy["maxRetryCount"] == at % 10 + 1, name
+        assert (policy["backoffDuration"], policy["backoffFactor"]) == ("30s", 2.0)
+        assert config["activeDeadlineSeconds"] == str(73800 + 3600 * at), name
+
+
 def test_the_usual_images_are_the_projects() -> None:
     assert load().image == IMAGE
     assert load().gpu_image == CUDA_IMAGE
