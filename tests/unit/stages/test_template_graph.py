@@ -236,7 +236,7 @@ def test_the_photos_of_templates_are_those_that_were_imported(
 def policy(*, margin: float = 0.5, **changes: Any) -> Gate:
     """The project's, which no figures of this few pairs would meet, with room for luck."""
     values = yaml.safe_load((ROOT / "mlflow" / "promotion.yaml").read_text())
-    room = {"max_accuracy_drop": 1.0}
+    room = {"max_accuracy_drop": 1.0, "max_fnmr_rise": None}
     values |= {name: values[name] | room for name in ("parity", "distilled")}
     values |= {"at_least": {}, "champion": values["champion"] | {"margin": margin}}
     return check(Gate, values | changes, where="gate")
