@@ -20,6 +20,7 @@ from facewright.evaluation.table import is_number
 from facewright.files import file_digest
 from facewright.registry.decision import Decision
 from facewright.registry.gate import REFERENCE, TEACHER, Champion, Evidence, decide
+from facewright.registry.tries import others, try_of
 
 SEED = 0  # of the bootstrap, as evaluate's: the same scores give the same decision
 FORMS = ("student-int8",)  # compressed forms that may be served, the one to prefer first
@@ -59,7 +60,6 @@ def judge(
             raise EvaluationError(f"{evaluate / SCORES} holds none of {name!r}: run evaluate again")
     figures = figures_again(evaluate, scores, metrics, bootstrap=facts["bootstrap"])
     engines = [name for name in scores if name not in (TEACHER, REFERENCE, *FORMS)]
-    before = len(set(serving.judged) - {facts["scores_digest"]}) if serving else 0
 
     def compared(one: pd.DataFrame, other: pd.DataFrame, *, level: float) -> Comparison:
         return compare(
@@ -79,10 +79,15 @@ def judge(
     }
     parity[REFERENCE] = compared(scores[REFERENCE], scores[TEACHER], level=level)
     against, same = {}, []
+    before = {}
+    if serving:
+        for name in (REFERENCE, *FORMS):
+            own = try_of(scores=facts["scores_digest"], serve=name, policy=policy)
+            before[name] = others(serving.judged, own)
     if serving and serving.scores is not None and serving.pairs_digest == facts["pairs_digest"]:
         for name in (REFERENCE, *FORMS):
             # Bonferroni's division: each further try on the same pairs is another chance of luck.
-            against[name] = compared(scores[name], serving.scores, level=level / (before + 1))
+            against[name] = compared(scores[name], serving.scores, level=level / (before[name] + 1))
             if same_similarities(scores[name], serving.scores):
                 same.append(name)
     evidence = Evidence(

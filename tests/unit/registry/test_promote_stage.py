@@ -14,6 +14,8 @@ import yaml
 from facewright.errors import EvaluationError, FacewrightError, RegistryError
 from facewright.models.recognizer import read_card
 from facewright.params import Gate
+from facewright.registry import registration
+from facewright.registry.audit import verify
 from facewright.registry.decision import Rule, read_decision, write_decision
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import champion, promote, register, rollback, was_rolled_back
@@ -420,3 +422,69 @@ def test_each_further_challenger_needs_surer_evidence(make: Callable[..., Made])
         made.register()
         made.gate()  # the same one once more is no further try
         assert f"must be better at {share}" in told(made)
+
+
+def test_the_same_challenger_asked_another_question_needs_surer_evidence(
+    make: Callable[..., Made],
+) -> None:
+    """Otherwise one could try figure after figure, each at the undivided level."""
+
+    def told(policy: Gate) -> str:
+        made.gate(policy)
+        (rule,) = (rule for rule in read_decision(made.decision).rules if rule.name == "champion")
+        return rule.evidence
+
+    def with_other(**champion: Any) -> Gate:
+        changed = POLICY.champion.model_copy(update=champion)
+        return POLICY.model_copy(update={"champion": changed})
+
+    first = make("one")
+    first.gate()
+    first.register()
+    first.promote()
+    made = make("two")
+    assert "must be better at 95%" in told(POLICY)
+    made.register()
+    assert "must be better at 95%" in told(POLICY)
+    fp32 = POLICY.parity.model_copy(update={"min_speedup": 100.0})
+    for other in (
+        with_other(figure="fnmr"),
+        with_other(fmr=0.2),
+        POLICY.model_copy(update={"parity": fp32}),  # the student is served
+    ):
+        assert "must be better at 97.5% (level 0.05 ÷ 2: other tests before: 1)" in told(other)
+    made.register(other)
+    assert "must be better at 97.5%" in told(POLICY)
+
+
+@pytest.mark.parametrize("moment", ["sound_ledger", "_enter"])
+def test_a_challenger_that_another_overtook_is_not_entered(
+    make: Callable[..., Made], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Two that are registered at once must not both be judged as the first."""
+    first = make("one")
+    first.gate()
+    first.register()
+    first.promote()
+    mine, other = make("two"), make("three")
+    mine.gate()
+    other.gate()
+    real = getattr(registration, moment)
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(registration, moment, real)
+        other.register()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(registration, moment, late)
+    told = "faster: other tests that facewright version 1 has stood: 1, and the gate knew of 0: run"
+    with pytest.raises(RegistryError, match=told):
+        mine.register()
+    others = [1, 2 if moment == "sound_ledger" else 3]
+    assert version_numbers() == others
+    assert not verify(MODEL).faults
+    assert not (mine.root / "register").exists()
+    mine.gate()
+    mine.register()
+    assert len(version_numbers()) == 3
+    assert not verify(MODEL).faults
