@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from facewright.errors import ParamsError, RegistryError
+from facewright.progress import say
 
 MODEL = "registered model; else the promotion policy's"
 
@@ -75,9 +76,14 @@ def _policy(options: argparse.Namespace) -> dict[str, Any] | None:
     from facewright import params
 
     if options.model is not None and not params.POLICY.exists():
-        return None
-    policy = params.load_policy(params.POLICY)
-    return policy.model_dump() if options.model in (None, policy.model) else None
+        why = f"there is no {params.POLICY} here"
+    else:
+        policy = params.load_policy(params.POLICY)
+        if options.model in (None, policy.model):
+            return policy.model_dump()
+        why = f"{params.POLICY} is on {policy.model}"
+    say(f"promote: {why}, so {options.model} is promoted by the policy that the gate judged it by")
+    return None
 
 
 def _rollback(options: argparse.Namespace) -> None:

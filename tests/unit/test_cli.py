@@ -68,6 +68,21 @@ def test_promote_and_rollback_say_that_nothing_is_registered(
     assert "no registered model 'other'" in refused(capsys, "rollback", "--model", "other")
 
 
+def test_a_promotion_past_the_policy_of_today_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*more: str) -> str:
+        assert cli.main(["promote", *more]) == 2  # nothing is registered
+        return capsys.readouterr().err
+
+    judged = "so other is promoted by the policy that the gate judged it by"
+    assert f"mlflow/promotion.yaml is on facewright, {judged}" in said("--model", "other")
+    for same in (said(), said("--model", "facewright")):
+        assert "the gate judged it by" not in same
+    (folder / "mlflow" / "promotion.yaml").unlink()
+    assert f"there is no mlflow/promotion.yaml here, {judged}" in said("--model", "other")
+
+
 @pytest.mark.parametrize("command", ["promote", "rollback", "history", "ledger verify"])
 def test_a_name_that_is_no_models_is_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], command: str

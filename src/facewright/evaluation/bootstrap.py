@@ -66,6 +66,7 @@ def deviations(
     count: int,
     seed: int,
     units: Mapping[str, int] | None = None,
+    tail: float = (1 - CONFIDENCE) / 2,
 ) -> dict[str, Floats]:
     """`(count,)` deviations of each statistic from what all pairs give, as people vary.
 
@@ -75,6 +76,8 @@ def deviations(
         count: resamples of people, and as many of pairs for the correction.
         seed: the same seed gives the same deviations, whatever the statistic.
         units: how many independent things a statistic rests on, if fewer than all people.
+        tail: chance beyond the end of an interval that is read from them. Student's tails are the
+            longer against the normal ones the farther out one looks: of less, more stretch.
     """
     point = statistics(np.ones((1, len(sides.first)), np.int32))
     seeds = np.random.SeedSequence(seed).spawn(3)
@@ -91,14 +94,15 @@ def deviations(
             found[name] = (people[name] - value[0]) * np.sqrt(wanted / spread)
         else:  # every draw of people gives the same
             found[name] = independent[name] - value[0]
-        found[name] *= _stretch(min((units or {}).get(name, sides.people), sides.people))
+        rests = min((units or {}).get(name, sides.people), sides.people)
+        found[name] *= _stretch(rests, tail)
     return found
 
 
-def _stretch(units: int) -> float:
-    """Student's quantile over the normal one, and the spread about a mean that was fitted."""
+def _stretch(units: int, tail: float) -> float:
+    """Student's quantile over the normal one at a tail, and the spread about a fitted mean."""
     free = max(units - 1, 1)
-    ratio = special.stdtrit(free, (1 + CONFIDENCE) / 2) / normal_quantile()
+    ratio = special.stdtrit(free, 1 - tail) / special.ndtri(1 - tail)
     return float(ratio * np.sqrt(1 + 1 / free))
 
 

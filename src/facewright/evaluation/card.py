@@ -24,7 +24,7 @@ from facewright.evaluation.limits import (
     words_of,
 )
 from facewright.evaluation.ratios import largest_ratio
-from facewright.evaluation.record import read_facts, read_slices
+from facewright.evaluation.record import THRESHOLDS, read_facts, read_slices
 from facewright.evaluation.slice_plots import most_pairs
 from facewright.evaluation.slices import ALL
 from facewright.evaluation.table import (
@@ -77,7 +77,7 @@ def model_card_of(
         serve=serve,
         rows=facts["rows"],
         recognizers=recognizers,
-        thresholds=read_thresholds(evaluate / "thresholds.json"),
+        thresholds=read_thresholds(evaluate / THRESHOLDS),
         training=facts["training_set"],
         verification=facts["verification_set"],
         pairs_digest=facts["pairs_digest"],

@@ -10,7 +10,7 @@ from facewright.errors import EvaluationError
 from facewright.evaluation.bootstrap import Sides, couples, deviations, interval, normal_interval
 from facewright.evaluation.curves import Weights, accepted, fnmr_at_fmr, supported
 from facewright.evaluation.folds import Folds, check_folds, correct_decisions, fold_accuracies
-from facewright.evaluation.intervals import FEW, lower_bound, mcnemar, upper_bound
+from facewright.evaluation.intervals import CONFIDENCE, FEW, lower_bound, mcnemar, upper_bound
 from facewright.evaluation.pairs import (
     COLUMNS,
     Bools,
@@ -80,7 +80,8 @@ def compare(
     for the FNMR. Bounds reach to the farther of the resamples' quantiles and the normal interval of
     their spread. Where fewer than ten pairs are decided differently, the bounds reach at least as
     far as exact ones (Clopper–Pearson of `won` and of `lost`, each at half the error), because
-    resamples of hardly any difference show hardly any spread.
+    resamples of hardly any difference show hardly any spread. The spread is stretched for the few
+    things it rests on as `level` asks, and at least as the 95 % interval does.
 
     Args:
         challenger, champion: from `score_pairs`, of the same pairs in any order; which image of a
@@ -127,7 +128,11 @@ def compare(
             decided[key][side, rows] = _decisions(key, scored, fmr_target)
     if "fnmr" in new:  # an impostor pair that is decided wrongly is falsely matched
         units["fnmr"] = min(couples(sides, ~right) for right in decided["fnmr"])
-    spread = deviations(gains, sides, count=bootstrap, seed=seed, units=units) if new else {}
+    # One spread for all ends, stretched for the farthest: the 95 % interval's, or the bound's.
+    tail = min(level, (1 - CONFIDENCE) / 2)
+    spread = {}
+    if new:
+        spread = deviations(gains, sides, count=bootstrap, seed=seed, units=units, tail=tail)
     for key, (mine, theirs) in decided.items():
         judged = sides.genuine if key == "fnmr" else np.ones_like(mine)
         found[key] = _difference(

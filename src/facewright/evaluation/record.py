@@ -30,6 +30,7 @@ from facewright.files import file_digest, write_json
 SCORES = "scores.parquet"
 FACTS = "evaluation.json"
 METRICS = "metrics.json"  # the figures, flat, as other stages write theirs
+THRESHOLDS = "thresholds.json"
 NEEDED = (  # what others read of the facts
     *("pairs_digest", "scores_digest", "weights", "rows", "flip", "notice", "bootstrap"),
     *("training_set", "verification_set", "licences", "collected", "engines_not_run", "slices"),

@@ -124,7 +124,7 @@ def _purpose(
         f"one person, measured on {row['genuine']:,.0f} genuine and {row['impostor']:,.0f} "
         "impostor pairs. What it says of pairs is computed from the scores that lie beside this "
         "page, and can be computed again; searches, cosines and times were measured as it was "
-        "made. What chance can move has a 95 % interval in brackets."
+        "made. Brackets hold 95 % intervals; chance moves the figures without one too."
     )
     says = [
         INTENDED,

@@ -8,7 +8,8 @@ from typing import Any
 from facewright.errors import FacewrightError, RegistryError, StorageError
 from facewright.files import storage_errors
 from facewright.progress import progress
-from facewright.registry.chain import Ledger, examine, named
+from facewright.registry.chain import DECISIONS, Ledger, examine, named
+from facewright.registry.decision import Decision
 from facewright.registry.ledger import hint, read_ledger
 from facewright.registry.ledger_keys import trusted_keys
 from facewright.registry.server import registry_errors
@@ -134,7 +135,8 @@ def _read(path: Path) -> tuple[list[str], bool]:
 
 def _unlike_entries(client: Any, ledger: Ledger, there: Mapping[int, Version]) -> list[str]:
     """Versions and decisions that are not as entered; versions that are gone pass."""
-    faults, seen = [], set()
+    faults: list[str] = []
+    seen: dict[tuple[int, str, str], str] = {}  # the outcome of its decision, or ""
     for entry in ledger.entries:
         version = there.get(entry.version)
         if version is None:
@@ -142,16 +144,29 @@ def _unlike_entries(client: Any, ledger: Ledger, there: Mapping[int, Version]) -
         what = f"entry {entry.number}: version {entry.version}"
         if entry.action == "retire":
             faults.append(f"{what} is said to be deleted, and is there")
-        if (entry.version, entry.lineage, entry.evidence) in seen:
+        this = entry.version, entry.lineage, entry.evidence
+        known = this in seen
+        if not known:
+            seen[this], refused = _decided(client, version, entry.evidence)
+        says = seen[this]
+        if entry.action in (*DECISIONS, "promote") and says and says != entry.outcome:
+            faults.append(f"{what} has the outcome {entry.outcome!r}, and its decision {says!r}")
+        if known:
             continue
-        seen.add((entry.version, entry.lineage, entry.evidence))
         if version.lineage != entry.lineage:
             faults.append(f"{what} says another origin now: its tags, or its run, were changed")
         elif entry == ledger.of(entry.version)[0]:
             faults += [f"{what}: {fault}" for fault in _refused(check_place, client, version)]
-        for fault in _refused(get_decision, client, version, entry.evidence):
+        for fault in refused:
             faults.append(f"{what} has not the decision {entry.evidence[:12]}…: {fault}")
     return faults
+
+
+def _decided(client: Any, version: Version, evidence: str) -> tuple[str, list[str]]:
+    """The outcome of a decision, or "" and what is wrong with it."""
+    found: list[Decision] = []
+    refused = _refused(lambda: found.append(get_decision(client, version, evidence)))
+    return (found[0].outcome if found else ""), refused
 
 
 def _unlike_files(client: Any, version: Version, *, loaded: bool = False) -> list[str]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from facewright.errors import RegistryError
+from facewright.registry.decision import PROMOTE
 from facewright.registry.ledger_keys import Signer, is_signed, key_id, keys_folder
 
 ACTIONS = ("register", "accept", "reject", "promote", "rollback", "retire")
@@ -150,7 +151,8 @@ class Ledger:
 def examine(
     lines: Sequence[str], *, model: str | None, trusted: Mapping[str, str], run_id: str = ""
 ) -> Ledger:
-    """Check numbers, chain, hashes, signatures, keys and what each entry says of the champion.
+    """Check numbers, chain, hashes, signatures, keys, what each entry says of the champion, and
+    that promotions follow from decisions.
 
     Args:
         lines: by number, from 1; an empty one is missing.
@@ -175,6 +177,7 @@ def examine(
                 f"it names {named(entry.previous_champion)} as champion before, the entries "
                 f"before it {named(standing.champion)}"
             )
+        wrong += _unfounded(entry, entries)
         try:
             standing = standing.after(entry.action, entry.version)
         except ValueError as error:
@@ -267,6 +270,26 @@ def _faults(
     if before is not None and entry.previous != before:
         faults.append(f"it follows an entry with hash {entry.previous[:12]}…, not {before[:12]}…")
     return faults + unsigned(entry, trusted)
+
+
+def _unfounded(entry: Entry, before: Sequence[Entry]) -> list[str]:
+    """Why an entry does not follow from what the gate said: a person promotes nothing past it."""
+    passed = entry.outcome == PROMOTE
+    if (entry.action == "accept" and not passed) or (entry.action == "reject" and passed):
+        return [f"it says {entry.action}, and the gate's outcome in it is {entry.outcome!r}"]
+    if entry.action != "promote":
+        return []
+    decisions = [e for e in before if e.version == entry.version and e.action in DECISIONS]
+    if not decisions:
+        return [f"it promotes version {entry.version}, on which no entry before holds a decision"]
+    last = decisions[-1]
+    if not passed or (last.outcome, last.evidence) != (PROMOTE, entry.evidence):
+        return [
+            f"it promotes version {entry.version} by {entry.outcome!r} ({entry.evidence[:12]}), "
+            f"and the last decision on it is {last.outcome!r} ({last.evidence[:12]}, entry "
+            f"{last.number})"
+        ]
+    return []
 
 
 def unsigned(entry: Entry, trusted: Mapping[str, str]) -> list[str]:

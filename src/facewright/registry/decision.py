@@ -6,13 +6,14 @@ what the gate says to the same evidence now.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from facewright.errors import RegistryError
-from facewright.files import write_json
+from facewright.evaluation.record import SCORES
+from facewright.files import values_digest, write_json
 
 PROMOTE, HOLD, INSUFFICIENT = "promote", "hold", "insufficient evidence"
 PASS, FAIL, UNCLEAR = "pass", "fail", "unclear"
@@ -44,6 +45,25 @@ def outcome_of(rules: Iterable[Rule]) -> str:
     return HOLD if FAIL in results else INSUFFICIENT if UNCLEAR in results else PROMOTE
 
 
+def try_of(*, scores: str, serve: str, policy: Mapping[str, Any]) -> str:
+    """The name of a test that a champion stands.
+
+    It is known by the scores, the form of them that is served, and how the policy compares. Any of
+    these changed asks the same pairs another question; the exact same test once more is none.
+
+    Args:
+        scores: sha256 of the file of scores.
+        serve: the recognizer that is served of them.
+        policy: the keys of `mlflow/promotion.yaml`.
+    """
+    return values_digest([scores, serve, policy.get("champion")])
+
+
+def others(tries: Collection[str], own: str) -> int:
+    """How many of the tries are other ones."""
+    return len(set(tries) - {own})
+
+
 @dataclass(frozen=True)
 class Decision:
     """What may happen with a recognizer, and why."""
@@ -68,6 +88,11 @@ class Decision:
         if not self.policy.get("model"):
             raise RegistryError("the gate's decision names no model: run gate again")
         return str(self.policy["model"])
+
+    @property
+    def tried(self) -> str:
+        """The name of the test that it is on, see `try_of`."""
+        return try_of(scores=self.files.get(SCORES, ""), serve=self.serve, policy=self.policy)
 
     @property
     def reason(self) -> str:

@@ -1,11 +1,14 @@
 """What the gate judges, gathered from an evaluation and the champion, and judged.
 
 The gate does this, and `register` does it again, so that no file between the two is believed.
-What is said of pairs is computed anew from the scores and must be what `metrics.json` says.
+What is said of pairs is computed anew from the scores and must be what `metrics.json` and
+`thresholds.json` say.
 """
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,22 +16,33 @@ from typing import Any
 import pandas as pd
 
 from facewright.errors import EvaluationError
+from facewright.evaluation.calibration import calibrate
 from facewright.evaluation.comparison import Comparison, compare, same_similarities
+from facewright.evaluation.limits import IMAGES
 from facewright.evaluation.metrics import verification_metrics
-from facewright.evaluation.record import FACTS, METRICS, SCORES, people_of, read_scores
+from facewright.evaluation.record import (
+    FACTS,
+    METRICS,
+    SCORES,
+    THRESHOLDS,
+    people_of,
+    read_scores,
+)
 from facewright.evaluation.table import is_number
+from facewright.evaluation.thresholds import Thresholds, read_thresholds, thresholds_of
 from facewright.files import file_digest
-from facewright.registry.decision import Decision
+from facewright.registry.decision import Decision, others, try_of
 from facewright.registry.gate import REFERENCE, TEACHER, Champion, Evidence, decide
 
 SEED = 0  # of the bootstrap, as evaluate's: the same scores give the same decision
 FORMS = ("student-int8",)  # compressed forms that may be served, the one to prefer first
-JUDGED = (SCORES, METRICS, FACTS)  # the files of an evaluation that a decision rests on
+JUDGED = (SCORES, METRICS, FACTS, THRESHOLDS)  # the files that a decision is on
 OF_PAIRS = re.compile(
     r"(accuracy|accuracy_se|eer|auc|fmr_bound|threshold_accuracy|threshold_shift"
     r"|(fnmr|threshold)_at_fmr_[^_]+)(?P<end>_low|_high)?"
 )
 TOLERANCE = 1e-9  # of figures that are computed again
+FITTED = 1e-6  # the same, relative: a calibration is fitted, and on another CPU ends elsewhere
 
 
 def judge(
@@ -58,8 +72,8 @@ def judge(
         if name not in scores:
             raise EvaluationError(f"{evaluate / SCORES} holds none of {name!r}: run evaluate again")
     figures = figures_again(evaluate, scores, metrics, bootstrap=facts["bootstrap"])
+    check_thresholds(evaluate, scores, figures, facts=facts)
     engines = [name for name in scores if name not in (TEACHER, REFERENCE, *FORMS)]
-    before = len(set(serving.judged) - {facts["scores_digest"]}) if serving else 0
 
     def compared(one: pd.DataFrame, other: pd.DataFrame, *, level: float) -> Comparison:
         return compare(
@@ -79,10 +93,15 @@ def judge(
     }
     parity[REFERENCE] = compared(scores[REFERENCE], scores[TEACHER], level=level)
     against, same = {}, []
+    before = {}
+    if serving:
+        for name in (REFERENCE, *FORMS):
+            own = try_of(scores=facts["scores_digest"], serve=name, policy=policy)
+            before[name] = others(serving.judged, own)
     if serving and serving.scores is not None and serving.pairs_digest == facts["pairs_digest"]:
         for name in (REFERENCE, *FORMS):
             # Bonferroni's division: each further try on the same pairs is another chance of luck.
-            against[name] = compared(scores[name], serving.scores, level=level / (before + 1))
+            against[name] = compared(scores[name], serving.scores, level=level / (before[name] + 1))
             if same_similarities(scores[name], serving.scores):
                 same.append(name)
     evidence = Evidence(
@@ -148,6 +167,78 @@ def figures_again(
         if key not in metrics or not abs(metrics[key] - value) <= TOLERANCE:
             raise _edited(evaluate, key, metrics.get(key, "nothing"), value)
     return {**metrics, **computed}
+
+
+def check_thresholds(
+    evaluate: Path,
+    scores: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, float],
+    *,
+    facts: Mapping[str, Any],
+) -> None:
+    """Refuse thresholds that are not those of the scores: they go with the version, into its card.
+
+    The date and what ran the recognizer evaluate alone can say.
+
+    Args:
+        figures: from `figures_again`.
+
+    Raises:
+        EvaluationError: `thresholds.json` says another value, is of other weights or pairs, or
+            lacks a recognizer or has one too many.
+    """
+    path = evaluate / THRESHOLDS
+    found = {one.recognizer: one for one in read_thresholds(path)}
+    if set(found) != set(scores):
+        raise EvaluationError(
+            f"{path} is of {', '.join(found) or 'none'}, and the scores are of "
+            f"{', '.join(scores)}: run evaluate again"
+        )
+    for name, one in found.items():
+        start = f"{name}."
+        kind = one.calibration.kind if one.calibration else None
+        wanted = thresholds_of(
+            {key.removeprefix(start): v for key, v in figures.items() if key.startswith(start)},
+            recognizer=name,
+            weights_sha256=facts["weights"].get(name, ""),
+            backend=one.backend,
+            dataset=facts["verification_set"]["name"],
+            pairs_digest=facts["pairs_digest"],
+            subjects=facts.get("subjects", IMAGES),
+            calibration=calibrate(scores[name], kind=kind) if kind else None,
+            flip=facts["flip"],
+        )
+        said, again = _flat(one), _flat(wanted)
+        for key in sorted({*said, *again} - {"date"}):
+            if not _agree(said.get(key), again.get(key)):
+                raise EvaluationError(
+                    f"{path} says {said.get(key, 'nothing')} for {key} of {name}, and the scores "
+                    f"and facts say {again.get(key, 'nothing')}: run evaluate again"
+                )
+
+
+def _flat(one: Thresholds) -> dict[str, Any]:
+    """Plain values by path: `cohort.dataset`, `targets.0.low` …"""
+    flat: dict[str, Any] = {}
+
+    def add(key: str, value: Any) -> None:
+        inner = value if isinstance(value, dict) else None
+        if isinstance(value, list | tuple):
+            inner = dict(enumerate(value))
+        if inner is None:
+            flat[key] = value
+        else:
+            for name, part in inner.items():
+                add(f"{key}.{name}" if key else str(name), part)
+
+    add("", asdict(one))
+    return flat
+
+
+def _agree(said: object, found: object) -> bool:
+    if isinstance(said, float) and isinstance(found, float):
+        return math.isclose(said, found, rel_tol=FITTED, abs_tol=TOLERANCE)
+    return said == found
 
 
 def _targets(metrics: Mapping[str, float], name: str) -> list[float]:

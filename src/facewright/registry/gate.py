@@ -42,7 +42,7 @@ class Champion:
     served_digest: str  # sha256 of its weights
     pairs_digest: str  # of the verification pairs that it was scored on
     scores: pd.DataFrame | None = None  # of what it serves; None where none were kept
-    judged: Collection[str] = ()  # sha256 of the scores of each challenger it was compared with
+    judged: Collection[str] = ()  # the tests that it stood, see `tries`
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Evidence:
     against: Mapping[str, Comparison] = field(default_factory=dict)
     """Per form, its comparison with the champion; empty where the pairs are others."""
     same: Collection[str] = ()  # forms whose similarities are the champion's, pair by pair
-    judged_before: int = 0  # other challengers that this champion was compared with
+    judged_before: Mapping[str, int] = field(default_factory=dict)
+    """Per form, how many other tests this champion has stood."""
 
 
 def decide(evidence: Evidence, *, policy: Mapping[str, Any], today: date) -> Decision:
@@ -231,8 +232,8 @@ def _against_champion(evidence: Evidence, serve: str, policy: Mapping[str, Any])
         f"(McNemar p {difference.mcnemar_p:.3f}); must be {asked} at "
         f"{100 * (1 - compared.level):.4g}%"
     )
-    if before := evidence.judged_before:
-        text += f" (level {policy['level']:g} ÷ {before + 1}: others were compared: {before})"
+    if before := evidence.judged_before.get(serve, 0):
+        text += f" (level {policy['level']:g} ÷ {before + 1}: other tests before: {before})"
     return Rule("champion", "outcome", RESULTS.get(difference.verdict, FAIL), text)
 
 

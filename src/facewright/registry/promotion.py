@@ -14,7 +14,7 @@ from typing import Any
 
 from facewright.errors import RegistryError
 from facewright.progress import say
-from facewright.registry.chain import DECISIONS, Draft, Ledger, named, shortened
+from facewright.registry.chain import Draft, Ledger, named, shortened
 from facewright.registry.decision import PASS, PROMOTE, Decision
 from facewright.registry.gate import Champion, data_age
 from facewright.registry.ledger import append, check_known, hint, model_exists, sound_ledger
@@ -22,10 +22,10 @@ from facewright.registry.ledger_keys import present_actor
 from facewright.registry.registration import register
 from facewright.registry.server import registry_errors
 from facewright.registry.tracking import connect
+from facewright.registry.tries import tries_against
 from facewright.registry.versions import (
     CHAMPION,
     PAIRS,
-    SCORES_DIGEST,
     SERVED,
     Version,
     all_versions,
@@ -240,27 +240,8 @@ def _as_champion(client: Any, ledger: Ledger, number: int) -> Champion:
         served_digest=version.tags.get(SERVED, ""),
         pairs_digest=version.tags.get(PAIRS, ""),
         scores=get_scores(client, version),
-        judged=_judged(client, ledger, number),
+        judged=tries_against(client, ledger, number),
     )
-
-
-def _judged(client: Any, ledger: Ledger, number: int) -> frozenset[str]:
-    """The digests of the scores of all challengers that were registered beside a champion.
-
-    Several versions with the same scores are one try. A version that was deleted, or is not what
-    the ledger says, counts as one of its own.
-    """
-    versions = all_versions(client, ledger.model)
-    found = set()
-    for entry in ledger.entries:
-        if entry.action not in DECISIONS or entry.version == number:
-            continue
-        if entry.previous_champion == number:
-            version = versions.get(entry.version)
-            same = version is not None and version.lineage == entry.lineage
-            digest = version.tags.get(SCORES_DIGEST) if version is not None and same else None
-            found.add(digest or f"version {entry.version}")
-    return frozenset(found)
 
 
 def _passed(client: Any, version: Version, ledger: Ledger) -> Decision:

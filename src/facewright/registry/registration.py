@@ -10,7 +10,7 @@ A version is one MLflow run's `model/` folder, which MLflow can load (see `pyfun
     decisions/DIGEST.json      beside it: the gate's decisions on this version, none overwritten
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from facewright.registry.ledger_keys import present_actor
 from facewright.registry.lineage import Lineage
 from facewright.registry.server import TAG_LENGTH, experiment, registry_errors
 from facewright.registry.tracking import RECOGNIZER_TAG, START_TAG, connect
+from facewright.registry.tries import unchanged_tries
 from facewright.registry.versions import (
     CHALLENGER,
     DECISION,
@@ -70,6 +71,7 @@ def register(
     decision: Decision,
     lineage: Lineage,
     flip: bool = False,
+    judged: Collection[str] | None = None,
     actor: str | None = None,
 ) -> Version:
     """Register the recognizers of `folders` as one version, and make it the challenger.
@@ -84,12 +86,15 @@ def register(
         evaluation_files: scores, figures and facts, which the gate judged, report and so on; kept
             as files.
         flip: whether the figures are of embeddings averaged with those of mirror images.
+        judged: the tests that the champion had stood when the level was divided by them; None
+            asks for no division.
         actor: who registers; else `present_actor`.
 
     Raises:
         RegistryError: the server cannot be used, the recognizer to serve is missing, the decision
             was edited, names no weights or files, or is on others than these, the ledger does not
-            verify, does not trust this person's key or knows a version with other content.
+            verify, does not trust this person's key or knows a version with other content, or
+            somebody registered another challenger at this moment.
         EngineError: a folder is no recognizer, or its weights are not those of its card.
     """
     cards = {name: read_card(folder) for name, folder in folders.items()}
@@ -106,8 +111,12 @@ def register(
         ledger = sound_ledger(client, model)
         check_signer(ledger)
         model_exists(client, ledger)
+        current = None if judged is None else unchanged_tries(client, decision, judged)
         found = _find(client, ledger, digest)
+        new = found is None
         if found is None:
+            if current is not None:  # before much is sent; asked again when it is entered
+                current(ledger)
             with gathered(
                 recognizers=folders,
                 evaluation=list(files.values()),
@@ -127,7 +136,12 @@ def register(
         if decision.champion != found.version or not _is_entered(ledger, found):
             # In this order, so that a decision that counts is there and was entered.
             client.log_dict(found.run_id, decision.values(), path)
-            _enter(client, found, decision, actor or present_actor())
+            try:
+                _enter(client, found, decision, actor or present_actor(), current=current)
+            except RegistryError:
+                if new:
+                    _remove_unentered(client, found)
+                raise
             for key, value in _decision_tags(decision).items():
                 if found.tags.get(key) != value:
                     client.set_model_version_tag(model, str(found.version), key, value)
@@ -170,14 +184,27 @@ def _is_entered(ledger: Ledger, version: Version) -> bool:
     return ledger.decided(version.version, evidence=version.evidence, outcome=outcome)
 
 
-def _enter(client: Any, version: Version, decision: Decision, actor: str) -> None:
+def _enter(
+    client: Any,
+    version: Version,
+    decision: Decision,
+    actor: str,
+    *,
+    current: Callable[[Ledger], None] | None,
+) -> None:
     """Say in the ledger that a version was registered, and what the gate says to it: with the
-    registration if it is the first decision, else as `accept` or `reject`."""
+    registration if it is the first decision, else as `accept` or `reject`.
+
+    Args:
+        current: refuses a decision that others have overtaken; what was begun is completed.
+    """
     evidence = decision_digest(decision)
 
     def is_new(action: str, ledger: Ledger) -> bool:
         check_known(ledger, version)
         last = ledger.decision(version.version)
+        if current is not None and (last is None or last.evidence != evidence):
+            current(ledger)
         if action == "register" or last is None:
             return last is None
         said = ("register", "accept") if action == "accept" else ("reject",)
@@ -246,6 +273,12 @@ def _remove_doubles(client: Any, first: Version, digest: str) -> None:
             except MlflowException as error:  # whoever made it was faster
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
+
+
+def _remove_unentered(client: Any, version: Version) -> None:
+    """Delete a version that was refused before anything was entered of it."""
+    if not sound_ledger(client, version.model).of(version.version):
+        client.delete_model_version(version.model, str(version.version))
 
 
 def content_digest(

@@ -12,7 +12,7 @@ from facewright.datasets.names import named_among
 from facewright.engines import embed_all, engine_status, latency, load_recognizer
 from facewright.evaluation.assess import Answers, Questions, assess
 from facewright.evaluation.parity import parity_of
-from facewright.evaluation.record import data_facts, write_record
+from facewright.evaluation.record import THRESHOLDS, data_facts, write_record
 from facewright.evaluation.report import write_report
 from facewright.evaluation.templates import Subjects
 from facewright.evaluation.thresholds import backend_of, thresholds_of, write_thresholds
@@ -91,7 +91,7 @@ def run(
     }
     with whole_directory(output) as folder:
         write_record(folder, answers, identities=subjects.identities, facts=facts)
-        write_thresholds(folder / "thresholds.json", thresholds)
+        write_thresholds(folder / THRESHOLDS, thresholds)
         write_report(
             folder / "report.html",
             title="Verification report",

@@ -67,6 +67,7 @@ def run(
             decision=decision,
             lineage=lineage,
             flip=bool(facts["flip"]),
+            judged=against.judged if against else (),
         )
         write_json(folder / "version.json", {"model": version.model, "version": version.version})
     say(f"register: {version.model} version {version.version} ({', '.join(version.aliases)})")

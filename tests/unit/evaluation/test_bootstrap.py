@@ -181,3 +181,21 @@ def test_what_rests_on_little_is_stretched_as_students_t(units: int) -> None:
         for n in (units, 100)
     )
     np.testing.assert_allclose(few / plain, expected / base)
+
+
+@pytest.mark.parametrize("tail", [0.05, 0.025, 0.005, 0.0005])
+def test_the_stretch_is_that_of_the_tail_that_is_read(tail: float) -> None:
+    """Five units at 0.5 %: Student's is 1.79 times the normal quantile, and 1.42 times at 2.5 %."""
+    these = sides(100, 300)
+    values = np.random.default_rng(0).normal(0, 1, 600)
+    usual, asked = (
+        deviations(share(values, these.genuine), these, count=50, seed=0, units=few, **more)["mean"]
+        for few in ({"mean": 5},)
+        for more in ({}, {"tail": tail})
+    )
+
+    def ratio(tail: float) -> float:
+        return float(stats.t.ppf(1 - tail, 4) / stats.norm.ppf(1 - tail))
+
+    np.testing.assert_allclose(asked / usual, ratio(tail) / ratio(0.025))
+    assert ratio(0.005) == pytest.approx(1.787, abs=1e-3)

@@ -191,3 +191,17 @@ def test_other_pairs_are_refused(make_two: Callable) -> None:
     alike = [frame[frame["label"] == 1] for frame in (challenger, champion)]
     with pytest.raises(EvaluationError, match="are genuine"):
         compare(*alike, identities=identities, **SETTINGS)
+
+
+def test_a_surer_bound_on_few_people_is_stretched_more(make_two: Callable) -> None:
+    """At 0.5 % Student's quantile is farther from the normal one than at 2.5 %."""
+    challenger, champion, identities = make_two(people=5, per_fold=60)
+    usual, half, surer = (
+        of(compare(challenger, champion, identities=identities, level=level, **SETTINGS).accuracy)
+        for level in (0.05, 0.025, 0.005)
+    )
+    assert usual.won + usual.lost > 10  # so that the resamples decide, not the exact bounds
+    assert (usual.low, usual.high) == (half.low, half.high)
+    ratio = {tail: stats.t.ppf(1 - tail, 4) / stats.norm.ppf(1 - tail) for tail in (0.025, 0.005)}
+    wider = (surer.gain - surer.low) / (usual.gain - usual.low)
+    assert wider == pytest.approx(ratio[0.005] / ratio[0.025])

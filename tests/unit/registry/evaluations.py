@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from facewright.evaluation import verification_metrics
+from facewright.evaluation.calibration import calibrate
 from facewright.evaluation.record import FACTS, SCORES, data_facts
 from facewright.evaluation.thresholds import thresholds_of, write_thresholds
 from facewright.files import file_digest
@@ -88,12 +89,14 @@ def write_evaluation(
                     if key.startswith(f"{form}.")
                 },
                 recognizer=form,
-                weights_sha256=weights.get(form, "f" * 64),
+                weights_sha256=weights.get(form, ""),
                 backend="onnxruntime",
                 dataset="faces",
                 pairs_digest=pairs,
+                calibration=calibrate(frame),
+                flip=True,
             )
-            for form in FORMS
+            for form, frame in zip(FORMS, frames, strict=True)
         ],
     )
     names = ("name", "kind", "source", "source_digest", "licence", "consent", "collected")

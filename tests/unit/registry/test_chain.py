@@ -94,7 +94,7 @@ def test_entries_taken_away_put_in_or_exchanged_are_named(me: Me, tmp_path: Path
     assert "entry 2: it says that it is number 3" in check([lines[0], lines[2], lines[1]])[0]
     # Written anew after the third, by the same key, with the rest kept: the chain breaks there.
     part = examine(lines[:3], model="m", trusted=trusted_keys())
-    forged = sign(draft("promote", 7), part, mine).line()
+    forged = sign(replace(draft("promote", 2), actor="Bob"), part, mine).line()
     faults = check([*lines[:3], forged, lines[4]])
     assert faults[0].startswith("entry 5: it follows an entry with hash")
     file = tmp_path / "cut.jsonl"
@@ -110,7 +110,7 @@ def test_a_key_that_nobody_trusts_signs_in_vain(me: Me) -> None:
     mine, other = me("me"), me("other")
     assert mine.id != other.id
     ledger = written(mine, {mine.id: "me"})
-    forged = sign(draft("promote", 9), ledger, other)
+    forged = sign(draft("promote", 2), ledger, other)
     faults = examine((*ledger.lines, forged.line()), model="m", trusted={mine.id: "me"}).faults
     assert len(faults) == 1
     assert f"entry 6: key {other.id} of 'Zoë' is not trusted" in faults[0]
@@ -212,3 +212,35 @@ def test_the_key_is_its_owners_alone_and_stays_the_same(
     path.mkdir()
     with pytest.raises(RegistryError, match=r"Me-you\.pub is no Ed25519 public key"):
         trusted_keys()
+
+
+@pytest.mark.parametrize(
+    ("said", "entry", "fault"),
+    [
+        (None, {}, "it promotes version 3, on which no entry before holds a decision"),
+        ({"outcome": "hold"}, {}, "the last decision on it is 'hold' (eeeeeeeeeeee, entry 6)"),
+        ({"outcome": "hold"}, {"outcome": "hold"}, "it promotes version 3 by 'hold'"),
+        ({}, {"outcome": "hold"}, "it promotes version 3 by 'hold' (eeeeeeeeeeee)"),
+        ({"evidence": "d" * 64}, {}, "is 'promote' (dddddddddddd, entry 6)"),
+        ({"outcome": "hold"}, {"action": "accept"}, "last decision on it is 'hold'"),
+        ({}, {"action": "reject"}, "it says reject, and the gate's outcome in it is 'promote'"),
+        ({}, {"action": "accept", "outcome": "hold"}, "it says accept, and the gate's outcome in"),
+    ],
+)
+def test_a_promotion_must_follow_from_what_the_gate_said_last(
+    me: Me, said: dict[str, str] | None, entry: dict[str, str], fault: str
+) -> None:
+    """Whoever has a trusted key cannot promote past the gate unseen either."""
+    mine = me("me")
+    trusted = {mine.id: "me"}
+    lines = written(mine, trusted).lines
+    drafts = [] if said is None else [replace(draft("register", 3), **said)]
+    if entry == {"action": "accept"}:  # what was accepted must be what is promoted, and last
+        drafts = [draft("register", 3), replace(draft("reject", 3), outcome="hold")]
+        entry = {}
+    for one in (*drafts, replace(draft("promote", 3), **entry)):
+        ledger = examine(lines, model="m", trusted=trusted)
+        lines = (*lines, sign(one, ledger, mine).line())
+    (found,) = examine(lines, model="m", trusted=trusted).faults
+    assert found.startswith(f"entry {len(lines)}: ")
+    assert fault in found

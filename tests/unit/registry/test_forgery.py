@@ -1,6 +1,7 @@
 """Whoever can write to MLflow, and holds no trusted key, changes nothing unseen."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from facewright.errors import RegistryError
 from facewright.files import file_digest
 from facewright.registry.audit import verify
 from facewright.registry.chain import Draft, examine, sign
-from facewright.registry.ledger import read_ledger
+from facewright.registry.ledger import append, read_ledger
 from facewright.registry.ledger_keys import signer
 from facewright.registry.promotion import champion, promote, rollback
 from facewright.registry.tracking import connect
+from facewright.registry.versions import get_version
 from tests.unit.registry.runs import said
 from tests.unit.registry.test_ledger import alter
 
@@ -292,3 +294,28 @@ def test_a_ledger_under_many_runs_is_found(add: Add, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(MlflowClient, "search_runs", short)
     assert said() == before
     assert promote(MODEL).version == 1
+
+
+def test_an_entry_that_says_another_outcome_than_its_decision_is_told(add: Add) -> None:
+    """Signed by a trusted key, and sound in itself: only the decision tells that it was held."""
+    add("one", outcome="hold")
+    client = connect()
+    version = get_version(client, MODEL, 1)
+    draft = Draft("accept", 1, "me", "", "promote", version.evidence, version.lineage)
+    append(client, MODEL, draft, needed=lambda ledger: True)
+    told = "entry 3: version 1 has the outcome 'promote', and its decision 'hold'"
+    assert told in verify(MODEL).faults
+    append(client, MODEL, replace(draft, action="promote"), needed=lambda ledger: True)
+    assert told.replace("entry 3", "entry 4") in verify(MODEL).faults
+
+
+def test_a_signed_promotion_of_what_the_gate_held_is_told(add: Add) -> None:
+    add("one", outcome="hold")
+    client = connect()
+    version = get_version(client, MODEL, 1)
+    draft = Draft("promote", 1, "me", "", "hold", version.evidence, version.lineage)
+    append(client, MODEL, draft, needed=lambda ledger: True)
+    client.set_registered_model_alias(MODEL, "champion", "1")
+    (fault,) = verify(MODEL).faults
+    assert fault.startswith("entry 3: it promotes version 1 by 'hold' (")
+    refused("does not verify: entry 3: it promotes", lambda: champion(MODEL))

@@ -246,8 +246,10 @@ def test_the_champion_itself_passes_and_its_weights_alone_do_not() -> None:
 
 def test_it_is_told_how_many_others_were_compared_with_the_champion() -> None:
     compared = replace(comparison(0.02, "better"), level=0.0125)
-    given = evidence(champion=serving(), against={"student-int8": compared}, judged_before=3)
-    told = "must be better at 98.75% (level 0.05 ÷ 4: others were compared: 3)"
+    given = evidence(
+        champion=serving(), against={"student-int8": compared}, judged_before={"student-int8": 3}
+    )
+    told = "must be better at 98.75% (level 0.05 ÷ 4: other tests before: 3)"
     assert rule_of(judged(given), "champion").evidence.endswith(told)
 
 

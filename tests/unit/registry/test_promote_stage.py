@@ -2,6 +2,7 @@
 undoes what a person did."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 import yaml
 
 from facewright.errors import EvaluationError, FacewrightError, RegistryError
+from facewright.files import values_digest
 from facewright.models.recognizer import read_card
 from facewright.params import Gate
+from facewright.registry import registration
+from facewright.registry.audit import verify
 from facewright.registry.decision import Rule, read_decision, write_decision
 from facewright.registry.lineage import Lineage
 from facewright.registry.promotion import champion, promote, register, rollback, was_rolled_back
@@ -420,3 +424,155 @@ def test_each_further_challenger_needs_surer_evidence(make: Callable[..., Made])
         made.register()
         made.gate()  # the same one once more is no further try
         assert f"must be better at {share}" in told(made)
+
+
+def test_the_same_challenger_asked_another_question_needs_surer_evidence(
+    make: Callable[..., Made],
+) -> None:
+    """Otherwise one could try figure after figure, each at the undivided level."""
+
+    def told(policy: Gate) -> str:
+        made.gate(policy)
+        (rule,) = (rule for rule in read_decision(made.decision).rules if rule.name == "champion")
+        return rule.evidence
+
+    def with_other(**champion: Any) -> Gate:
+        changed = POLICY.champion.model_copy(update=champion)
+        return POLICY.model_copy(update={"champion": changed})
+
+    first = make("one")
+    first.gate()
+    first.register()
+    first.promote()
+    made = make("two")
+    assert "must be better at 95%" in told(POLICY)
+    made.register()
+    assert "must be better at 95%" in told(POLICY)
+    fp32 = POLICY.parity.model_copy(update={"min_speedup": 100.0})
+    for other in (
+        with_other(figure="fnmr"),
+        with_other(fmr=0.2),
+        POLICY.model_copy(update={"parity": fp32}),  # the student is served
+    ):
+        assert "must be better at 97.5% (level 0.05 ÷ 2: other tests before: 1)" in told(other)
+    made.register(other)
+    assert "must be better at 97.5%" in told(POLICY)
+
+
+@pytest.mark.parametrize("moment", ["sound_ledger", "_enter"])
+def test_a_challenger_that_another_overtook_is_not_entered(
+    make: Callable[..., Made], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Two that are registered at once must not both be judged as the first."""
+    first = make("one")
+    first.gate()
+    first.register()
+    first.promote()
+    mine, other = make("two"), make("three")
+    mine.gate()
+    other.gate()
+    real = getattr(registration, moment)
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(registration, moment, real)
+        other.register()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(registration, moment, late)
+    told = "faster: other tests that facewright version 1 has stood: 1, and the gate knew of 0: run"
+    with pytest.raises(RegistryError, match=told):
+        mine.register()
+    others = [1, 2 if moment == "sound_ledger" else 3]
+    assert version_numbers() == others
+    assert not verify(MODEL).faults
+    assert not (mine.root / "register").exists()
+    mine.gate()
+    mine.register()
+    assert len(version_numbers()) == 3
+    assert not verify(MODEL).faults
+
+
+def of_older_scores(values: dict[str, Any]) -> None:
+    for target in values["recognizers"][2]["targets"]:
+        for key in ("threshold", "low", "high"):
+            target[key] += 0.01
+
+
+def more_false_matches(values: dict[str, Any]) -> None:
+    values["recognizers"][2]["targets"][0]["fmr"] = 0.01
+
+
+def a_lesser_error(values: dict[str, Any]) -> None:
+    values["recognizers"][1]["targets"][0]["fnmr"] = 0.0
+
+
+def other_weights(values: dict[str, Any]) -> None:
+    values["recognizers"][2]["weights_sha256"] = "0" * 64
+
+
+def other_pairs(values: dict[str, Any]) -> None:
+    values["recognizers"][0]["cohort"]["pairs_digest"] = "0" * 64
+
+
+def no_mirror_images(values: dict[str, Any]) -> None:
+    values["recognizers"][0]["flip"] = False
+
+
+def another_calibration(values: dict[str, Any]) -> None:
+    values["recognizers"][0]["calibration"]["slope"] *= 1.01
+
+
+def one_fewer(values: dict[str, Any]) -> None:
+    del values["recognizers"][0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(of_older_scores, more_false_matches, a_lesser_error, other_weights),
+        *(other_pairs, no_mirror_images, another_calibration, one_fewer),
+    ],
+)
+def test_thresholds_must_be_those_of_the_scores(
+    make: Callable[..., Made], change: Callable[..., None]
+) -> None:
+    """They go into the version and its card; their own digest is easily written anew."""
+    made = make("one")
+    path = made.evaluate / "thresholds.json"
+    before = path.read_bytes()
+
+    def edited(values: dict[str, Any]) -> None:
+        change(values)
+        del values["digest"]
+        values["digest"] = values_digest(values)
+
+    edit(path, edited)
+    with pytest.raises(EvaluationError, match=r"thresholds\.json (says|is of) .*: run evaluate ag"):
+        made.gate()
+    path.write_bytes(before)
+    made.gate()
+    edit(path, edited)  # after the gate
+    with pytest.raises(EvaluationError, match=r"thresholds\.json (says|is of) .*: run evaluate ag"):
+        made.register()
+    assert version_numbers() == []
+
+
+def test_thresholds_of_an_earlier_run_are_refused(make: Callable[..., Made]) -> None:
+    earlier, made = make("one", skill=2.9), make("two")
+    shutil.copy(earlier.evaluate / "thresholds.json", made.evaluate)
+    with pytest.raises(EvaluationError, match=r"thresholds\.json says .* of teacher, and the scor"):
+        made.gate()
+
+
+def test_the_date_of_thresholds_is_that_which_was_judged(make: Callable[..., Made]) -> None:
+    made = make("one")
+    made.gate()
+
+    def later(values: dict[str, Any]) -> None:
+        values["recognizers"][0]["date"] = "2020-01-31"
+        del values["digest"]
+        values["digest"] = values_digest(values)
+
+    edit(made.evaluate / "thresholds.json", later)
+    with pytest.raises(RegistryError, match=r"is not what the gate says .* \(files differ\)"):
+        made.register()

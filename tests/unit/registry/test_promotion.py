@@ -378,7 +378,7 @@ def test_data_that_have_become_too_old_do_not_promote(go: Go) -> None:
                 promote(MODEL)
 
 
-def test_the_champion_knows_who_was_compared_with_it(go: Go) -> None:
+def test_the_champion_knows_who_was_compared_with_it(go: Go, store: Path) -> None:
     """Challengers with other scores are other tries; the same scores once more are none."""
     go("one")
     promote(MODEL)
@@ -389,4 +389,29 @@ def test_the_champion_knows_who_was_compared_with_it(go: Go) -> None:
     connect().delete_model_version(MODEL, "3")
     assert len(champion(MODEL).judged) == 2  # nobody can tell any more
     connect().set_model_version_tag(MODEL, "2", "facewright.scores_digest", "0" * 64)
-    assert champion(MODEL).judged == {"version 2", "version 3"}
+    assert len(champion(MODEL).judged) == 2  # the decision says it, and its digest is signed
+    run = connect().get_model_version(MODEL, "2").run_id
+    for path in (store / "mlartifacts").rglob(f"{run}/artifacts/decisions/*.json"):
+        path.write_text(path.read_text().replace('"student-int8"', '"student"'))
+    assert {name[:9] for name in champion(MODEL).judged} == {"version 2", "version 3"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"serve": "student"},
+        {"champion": {"figure": "fnmr", "fmr": 0.1}},
+        {"champion": {"figure": "accuracy", "fmr": 0.01}},
+    ],
+)
+def test_the_same_challenger_compared_otherwise_is_another_try(
+    go: Go, other: dict[str, Any]
+) -> None:
+    go("one")
+    promote(MODEL)
+    compared = {"figure": "accuracy", "fmr": 0.1}
+    for _ in range(2):  # the exact same test once more is none
+        go("two", champion=compared)
+        assert len(champion(MODEL).judged) == 1
+    go("two", **({"champion": compared} | other))
+    assert len(champion(MODEL).judged) == 2
