@@ -1,5 +1,6 @@
 """Filling the run of a version: its files, the list of them, its figures."""
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facewright.evaluation.record import FACTS
 from facewright.files import storage_errors, write_json
 from facewright.models.recognizer import RecognizerCard
 from facewright.registry.packaging import write_model
@@ -56,7 +58,8 @@ def gathered(
     """
     with tempfile.TemporaryDirectory() as scratch:
         loadable = Path(scratch)
-        write_model(loadable, served, flip=flip, commit=commit)
+        runtime = _runtime(evaluation)
+        write_model(loadable, served, flip=flip, runtime=runtime, commit=commit)
         write_json(loadable / "version.json", lasting(tags))
         files = {f"{MODEL}/{file.name}": file for file in loadable.iterdir()}
         files |= {f"{EVALUATION}/{file.name}": file for file in evaluation}
@@ -66,6 +69,16 @@ def gathered(
                     files[f"{RECOGNIZERS}/{name}/{file.relative_to(folder).as_posix()}"] = file
         digest = write_list(loadable / FILES, files)
         yield Contents(recognizers, evaluation, loadable, metrics, {**tags, FILES_DIGEST: digest})
+
+
+def _runtime(evaluation: Sequence[Path]) -> str:
+    """What ran the ONNX recognizers when they were evaluated, for which figures and thresholds
+    hold; ONNX Runtime where the evaluation is too old to say."""
+    for file in evaluation:
+        if file.name == FACTS:
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            return str(facts.get("runtime", "onnxruntime"))
+    return "onnxruntime"
 
 
 def filled_run(client: Any, contents: Contents) -> str:

@@ -203,6 +203,14 @@ def _limits(
     return rules
 
 
+def gain_of(difference: Difference) -> str:
+    """A paired difference in words, but for its verdict."""
+    return (
+        f"gain {difference.gain:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}], "
+        f"{difference.won} pairs won, {difference.lost} lost (McNemar p {difference.mcnemar_p:.3f})"
+    )
+
+
 def _against_champion(evidence: Evidence, serve: str, policy: Mapping[str, Any]) -> Rule:
     champion = evidence.champion
     if champion is None:
@@ -227,9 +235,7 @@ def _against_champion(evidence: Evidence, serve: str, policy: Mapping[str, Any])
     asked = f"not worse by more than {policy['margin']:g}" if policy["margin"] else "better"
     text = (
         f"{figure} of {serve} {difference.challenger:.4f}, {theirs} ({champion.serve}) "
-        f"{difference.champion:.4f}: gain {difference.gain:+.4f} [{difference.low:+.4f}, "
-        f"{difference.high:+.4f}], {difference.won} pairs won, {difference.lost} lost "
-        f"(McNemar p {difference.mcnemar_p:.3f}); must be {asked} at "
+        f"{difference.champion:.4f}: {gain_of(difference)}; must be {asked} at "
         f"{100 * (1 - compared.level):.4g}%"
     )
     if before := evidence.judged_before.get(serve, 0):

@@ -8,8 +8,12 @@ import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from facewright.errors import RegistryError
+from facewright.errors import EvaluationError, RegistryError
+from facewright.evaluation import comparison
+from facewright.evaluation.record import people_of
 from facewright.registry.chain import Entry, Ledger
+from facewright.registry.evidence import SEED
+from facewright.registry.gate import gain_of
 from facewright.registry.ledger import CHECK, read_ledger
 from facewright.registry.lineage import UNKNOWN
 from facewright.registry.server import registry_errors
@@ -24,12 +28,18 @@ from facewright.registry.versions import (
     all_versions,
     get_aliases,
     get_decision,
+    get_scores,
     get_version,
 )
 
 WIDTH = 99  # columns
 SHOWN = 24  # characters of a name in a table
 ENDS = ("_low", "_high")  # of the keys of an interval
+VERDICTS = {
+    comparison.BETTER: "better",
+    comparison.WORSE: "worse",
+    comparison.UNCLEAR: "no evidence of a difference",
+}
 ORIGIN = {  # tags, and what people call them
     "facewright.data_md5": "data (md5)",
     "facewright.git_commit": "git commit",
@@ -77,19 +87,21 @@ def history(model: str) -> str:
 
 
 def compare(model: str, first: int, second: int) -> str:
-    """The figures of two versions side by side, each with its interval.
+    """The figures of two versions side by side, each with its interval, and which serves better.
 
     Where the versions were measured on different pairs it says so, and takes no difference.
 
     Raises:
-        RegistryError: the server cannot be used, or there is no such version or no figure of it.
+        RegistryError: the server cannot be used, there is no such version or no figure of it, or
+            its scores or its decision were edited.
     """
     client = connect()
     with registry_errors(f"versions of {model} cannot be compared"):
         versions = [get_version(client, model, number) for number in (first, second)]
         figures = [_figures(client, version) for version in versions]
-    pairs = [version.tags.get(PAIRS, "") for version in versions]
-    same = pairs[0] == pairs[1] != ""
+        pairs = [version.tags.get(PAIRS, "") for version in versions]
+        same = pairs[0] == pairs[1] != ""
+        verdict = _by_pairs(client, *versions) if same else []
     rows = [["figure", f"version {first}", f"version {second}", *(["change"] if same else [])]]
     for key in sorted({*figures[0], *figures[1]}, key=_by_recognizer):
         if _is_end(key, {*figures[0], *figures[1]}):
@@ -100,13 +112,49 @@ def compare(model: str, first: int, second: int) -> str:
         rows.append(row)
     lines = [f"{model} version {v.version}{_in_brackets(v)}, serves {v.serve}" for v in versions]
     if same:
-        lines.append(f"both on the same pairs ({pairs[0][:12]})")
+        lines += [f"both on the same pairs ({pairs[0][:12]})", *verdict]
     else:
         shown = [value[:12] or UNKNOWN for value in pairs]
         lines.append(
             f"THE PAIRS DIFFER ({shown[0]}, {shown[1]}): the figures say nothing of each other"
         )
     return "\n".join([*lines, "", *_columns(rows, right=1)])
+
+
+def _by_pairs(client: Any, first: Version, second: Version) -> list[str]:
+    """Whether what the second serves is better than what the first serves, pair by pair, as the
+    policy that the second was judged by asks, but with no loss allowed and no others counted."""
+    policy = get_decision(client, second).policy.get("champion") if second.evidence else None
+    if policy is None:
+        return [
+            f"not compared by pairs: no policy stands in a decision on version {second.version}"
+        ]
+    old, new = (get_scores(client, version) for version in (first, second))
+    if old is None or new is None:
+        return ["not compared by pairs: scores of both were not kept"]
+    try:
+        found = comparison.compare(
+            new,
+            old,
+            identities=people_of(new),
+            fmr_target=policy["fmr"],
+            level=policy["level"],
+            bootstrap=policy["bootstrap"],
+            seed=SEED,
+        )
+    except EvaluationError as error:
+        return _wrapped(f"not compared by pairs: {error}", indent=0)
+    lines = []
+    figures = {"accuracy": found.accuracy, f"FNMR at FMR {found.fmr_target:g}": found.fnmr}
+    for name, one in figures.items():
+        said = f"version {second.version} against {first.version} by pairs, {name}: "
+        if one is None:
+            said += "too few pairs"
+        else:
+            sure = f"at {100 * (1 - found.level):.4g}%"
+            said += f"{VERDICTS[one.verdict]} {sure}: {gain_of(one)}"
+        lines += _wrapped(said, indent=0)
+    return lines
 
 
 def explain(model: str, version: int) -> str:

@@ -11,12 +11,14 @@ LOADER = "facewright.registry.pyfunc"
 # What loading and running needs; `facewright` itself is on no package index.
 PACKAGES = {
     "torch": ("mlflow", "numpy", "pyyaml", "safetensors", "torch"),
-    "onnx": ("mlflow", "numpy", "onnxruntime", "pyyaml", "safetensors", "torch"),
+    "onnx": ("mlflow", "numpy", "pyyaml", "safetensors", "torch"),  # and what runs ONNX files
     "engine": ("mlflow", "numpy", "pyyaml", "safetensors", "torch"),
 }
 
 
-def write_model(folder: Path, served: RecognizerCard, *, flip: bool, commit: str) -> None:
+def write_model(
+    folder: Path, served: RecognizerCard, *, flip: bool, runtime: str, commit: str
+) -> None:
     """Write `MLmodel` and `requirements.txt` into an empty folder; the same ones every time.
 
     The signature has an output, `(N, E) float32`, and the parameter `flip`, but no input: with one
@@ -26,6 +28,7 @@ def write_model(folder: Path, served: RecognizerCard, *, flip: bool, commit: str
     Args:
         served: the recognizer that `predict` runs.
         flip: whether it was evaluated on crops and their mirror images; `predict` does the same.
+        runtime: what ran the ONNX recognizers when they were evaluated, and runs this one.
         commit: of facewright, for whoever installs it.
     """
     import numpy as np
@@ -46,12 +49,16 @@ def write_model(folder: Path, served: RecognizerCard, *, flip: bool, commit: str
         },
     )
     python = ".".join(map(str, sys.version_info[:3]))
-    model.add_flavor("python_function", loader_module=LOADER, python_version=python)
+    onnx = served.format == "onnx"
+    # MLflow hands `config` to the loader, whoever loads it.
+    config = {"config": {"runtime": runtime}} if onnx else {}
+    model.add_flavor("python_function", loader_module=LOADER, python_version=python, **config)
     values = model.to_dict()
     del values["utc_time_created"], values["model_uuid"]  # MLflow's version has a time and a name
     write_yaml(folder / "MLmodel", values)
     lines = [f"# and facewright from its repository, commit {commit}"]
-    lines += [f"{name}=={found}" for name in PACKAGES[served.format] if (found := _version(name))]
+    needed = sorted((*PACKAGES[served.format], *([runtime] if onnx else [])))
+    lines += [f"{name}=={found}" for name in needed if (found := _version(name))]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

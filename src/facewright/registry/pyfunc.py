@@ -47,8 +47,13 @@ class Embedder:
         return self.recognizer.embed(_crops(images, self.recognizer.card.input_size), flip=flip)
 
 
-def _load_pyfunc(path: str) -> Embedder:
+def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Embedder:
     """Called by MLflow with the folder of a version.
+
+    Args:
+        model_config: `runtime`: what runs an ONNX recognizer; the one that the version was
+            evaluated in, as its `MLmodel` says. Versions that were made before it said so have
+            none: ONNX Runtime.
 
     Raises:
         RegistryError: it is no version's folder.
@@ -59,7 +64,8 @@ def _load_pyfunc(path: str) -> Embedder:
         name = json.loads((folder / "version.json").read_text(encoding="utf-8"))[SERVE]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RegistryError(f"{folder} is no registered version: version.json is wrong") from error
-    return Embedder(load_recognizer(folder / "recognizers" / name))
+    runtime = str((model_config or {}).get("runtime", "onnxruntime"))
+    return Embedder(load_recognizer(folder / "recognizers" / name, runtime=runtime))
 
 
 def _crops(images: Any, side: int) -> npt.NDArray[np.uint8]:

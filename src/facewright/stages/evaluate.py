@@ -84,6 +84,7 @@ def run(
         "subjects": subjects.kind,
         "weights": {one.recognizer: one.weights_sha256 for one in thresholds},
         "flip": params.flip,
+        "runtime": params.runtime,
         "bootstrap": params.bootstrap,
         "engines_not_run": idle,
         "slices": params.slices,

@@ -172,6 +172,7 @@ def test_intervals_cover_the_truth_where_people_differ() -> None:
     # The truth, from the model: similarity ± noise of 0.35 around ±0.5, shifted by difficulty.
     rng = np.random.default_rng(0)
     covered, naive = 0, 0
+    accuracies, widths = [], []
     truth = _accuracy_of_the_model(rng, size=400_000)
     for experiment in range(experiments):
         scores, identities = _simulate(np.random.default_rng([1, experiment]), people, folds)
@@ -181,6 +182,10 @@ def test_intervals_cover_the_truth_where_people_differ() -> None:
         covered += metrics["accuracy_low"] <= truth <= metrics["accuracy_high"]
         low, high = wilson(metrics["accuracy"], len(scores))
         naive += low <= truth <= high
+        accuracies.append(metrics["accuracy"])
+        widths.append(metrics["accuracy_high"] - metrics["accuracy_low"])
+    # Not so wide that they could not miss: a normal interval of the experiments' spread is 1.
+    assert 0.9 < np.mean(widths) / (2 * 1.96 * np.std(accuracies, ddof=1)) < 1.4
     assert covered / experiments >= 0.93
     assert naive < covered  # pairs taken as independent would claim too much
 

@@ -1,11 +1,13 @@
 """What people read of the registry says what is there, in lines that fit a terminal."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from facewright import cli
+from facewright.evaluation.record import FACTS, METRICS, SCORES
 from facewright.registry.decision import Rule
 from facewright.registry.history import compare, explain
 from facewright.registry.lineage import Lineage
@@ -13,6 +15,7 @@ from facewright.registry.promotion import promote, register, rollback
 from facewright.registry.tracking import RECOGNIZER_TAG, START_TAG, connect, track
 from facewright.registry.versions import PARENTS
 from tests.unit.registry.decisions import decided, evaluation_files
+from tests.unit.registry.evaluations import write_evaluation
 
 MODEL = "facewright"
 LONG = "student-int8 0.9123, and so much more to say of it than any table of a terminal can hold, "
@@ -115,7 +118,8 @@ def test_figures_side_by_side_and_never_of_different_pairs(add: Add) -> None:
     add("three", one, pairs="b" * 64)
     lines = fits(compare(MODEL, 1, 2))
     assert lines[2] == f"both on the same pairs ({'a' * 12})"
-    rows = {line.split()[0]: line.split()[1:] for line in lines[5:]}
+    assert lines[3] == "not compared by pairs: no policy stands in a decision on version 2"
+    rows = {line.split()[0]: line.split()[1:] for line in lines[6:]}
     assert rows == {
         "student.accuracy": ["0.9", "[0.88,", "0.92]", "0.91", "[0.88,", "0.92]", "+0.01"],
         "student.eer": ["none", "0.1"],
@@ -135,6 +139,64 @@ def test_figures_side_by_side_and_never_of_different_pairs(add: Add) -> None:
         "[0.88,",
         "0.92]",
     ]
+
+
+@pytest.fixture
+def add_scored(store: Path, folders: Callable[..., dict[str, Path]]) -> Add:
+    """Register a version with an evaluation whose figures follow from its scores."""
+
+    def run(seed: str, *, skill: float, fmr: float = 0.1, pairs: str = "a" * 64) -> int:
+        made, evaluate = folders(seed), store / f"evaluate-{seed}"
+        metrics = write_evaluation(evaluate, skill=skill, seed=seed, pairs=pairs)
+        files = [evaluate / name for name in (SCORES, METRICS, FACTS)]
+        policy = {"champion": {"fmr": fmr, "level": 0.05, "bootstrap": 200, "margin": 0.02}}
+        decision = decided(
+            "promote", "student", None, folders=made, files=files, pairs=pairs, policy=policy
+        )
+        return register(
+            model=MODEL,
+            folders=made,
+            metrics=metrics,
+            evaluation_files=files,
+            decision=decision,
+            lineage=Lineage("m5.dir", "c0ffee", "p" * 64),
+        ).version
+
+    return run
+
+
+def test_two_versions_are_compared_pair_by_pair(add_scored: Add) -> None:
+    add_scored("one", skill=3.0)
+    add_scored("alike", skill=3.0)
+    add_scored("strong", skill=3.6)
+    add_scored("fine", skill=3.6, fmr=0.001)
+    add_scored("elsewhere", skill=3.6, pairs="b" * 64)
+
+    def said(first: int, second: int) -> list[str]:
+        head, _, _ = "\n".join(fits(compare(MODEL, first, second))).partition("\n\n")
+        flat = " ".join(head.split()).partition("both on the same pairs (aaaaaaaaaaaa) ")[2]
+        return flat.replace(" version ", "\nversion ").splitlines()
+
+    gain = r"gain ([-+]\d\.\d+) \[([-+]\d\.\d+), ([-+]\d\.\d+)\], (\d+) pairs won, (\d+) lost "
+    gain += r"\(McNemar p \d\.\d{3}\)"
+    for first, second, word, sign in (
+        (1, 3, "better", 1),
+        (3, 1, "worse", -1),
+        (1, 2, "no evidence of a difference", 0),
+    ):
+        lines = said(first, second)
+        assert len(lines) == 2
+        for line, figure in zip(lines, ("accuracy", r"FNMR at FMR 0\.1"), strict=True):
+            start = f"version {second} against {first} by pairs, {figure}: {word} at 95%: "
+            found = re.fullmatch(start + gain, line)
+            assert found, line
+            value, low, high, won, lost = map(float, found.groups())
+            assert low <= value <= high
+            assert (low > 0) - (high < 0) == sign
+            assert sign * (won - lost) > 0 or sign == 0
+    assert said(1, 4)[1] == "version 4 against 1 by pairs, FNMR at FMR 0.001: too few pairs"
+    assert said(1, 5) == []
+    assert fits(compare(MODEL, 1, 5))[2].startswith("THE PAIRS DIFFER")
 
 
 def test_a_version_names_the_version_that_its_training_started_from(

@@ -214,6 +214,7 @@ def test_evaluate_compares_templates(project: Path, asked: Questions) -> None:
         assert words in report
     facts = json.loads((artifacts / "evaluate" / "evaluation.json").read_text())
     assert facts["subjects"] == "templates"
+    assert facts["runtime"] == "onnxruntime"  # by which whoever serves it goes
     for one in read_thresholds(artifacts / "evaluate" / "thresholds.json"):
         assert one.cohort.subjects == "templates"
 
