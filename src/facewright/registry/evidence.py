@@ -7,7 +7,7 @@ What is said of pairs is computed anew from the scores and must be what `metrics
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from facewright.evaluation.record import (
     read_scores,
 )
 from facewright.evaluation.table import is_number
-from facewright.evaluation.thresholds import Thresholds, read_thresholds, thresholds_of
+from facewright.evaluation.thresholds import read_thresholds, thresholds_of
 from facewright.files import file_digest
 from facewright.registry.decision import Decision, others, try_of
 from facewright.registry.gate import REFERENCE, TEACHER, Champion, Evidence, decide
@@ -208,7 +208,7 @@ def check_thresholds(
             calibration=calibrate(scores[name], kind=kind) if kind else None,
             flip=facts["flip"],
         )
-        said, again = _flat(one), _flat(wanted)
+        said, again = dict(_flat(asdict(one))), dict(_flat(asdict(wanted)))
         for key in sorted({*said, *again} - {"date"}):
             if not _agree(said.get(key), again.get(key)):
                 raise EvaluationError(
@@ -217,22 +217,15 @@ def check_thresholds(
                 )
 
 
-def _flat(one: Thresholds) -> dict[str, Any]:
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Plain values by path: `cohort.dataset`, `targets.0.low` …"""
-    flat: dict[str, Any] = {}
-
-    def add(key: str, value: Any) -> None:
-        inner = value if isinstance(value, dict) else None
-        if isinstance(value, list | tuple):
-            inner = dict(enumerate(value))
-        if inner is None:
-            flat[key] = value
-        else:
-            for name, part in inner.items():
-                add(f"{key}.{name}" if key else str(name), part)
-
-    add("", asdict(one))
-    return flat
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for name, part in value.items():
+        yield from _flat(part, f"{path}.{name}" if path else str(name))
 
 
 def _agree(said: object, found: object) -> bool:
