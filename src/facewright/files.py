@@ -46,11 +46,12 @@ def storage_errors(where: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
+def whole_directory(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     """Give a folder beside `path` to fill; it becomes `path` only if all went well.
 
     A failure removes it again. A process killed in the middle leaves `.NAME.partial`, which the
-    next run removes first; `path` itself is never half written.
+    next run removes first; `path` itself is never half written. What is `lasting` survives a power
+    cut, too, once this is over: for whoever then removes what it was made from.
 
     Raises:
         StorageError: the disk or the path refuses, or `path` is the folder that the process is in.
@@ -72,9 +73,13 @@ def whole_directory(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
+            for inside in (*partial.rglob("*"), partial) if lasting else ():
+                sync_to_disk(inside)
             if path.exists():
                 path.rename(replaced)
             partial.rename(path)
+            if lasting:
+                sync_to_disk(path.parent)
             shutil.rmtree(replaced, ignore_errors=True)
         except BaseException:
             if replaced.exists() and not path.exists():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from facewright import files
 from facewright.errors import FacewrightError, StorageError
 from facewright.files import (
     directory_digest,
@@ -55,6 +56,22 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     with whole_directory(tmp_path / "output") as folder:
         assert names(folder) == []
     assert names(tmp_path) == ["output"]
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_what_lasts_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasting: bool
+) -> None:
+    done: list[str] = []
+    renamed = Path.rename
+    monkeypatch.setattr(files, "sync_to_disk", lambda path: done.append(path.name))
+    monkeypatch.setattr(Path, "rename", lambda a, b: (done.append("renamed"), renamed(a, b)))
+    with whole_directory(tmp_path / "output", lasting=lasting) as folder:
+        (folder / "teacher").mkdir()
+        (folder / "teacher" / "weights").write_text("1")
+    turn = done.index("renamed")
+    assert set(done[:turn]) == ({"weights", "teacher", ".output.partial"} if lasting else set())
+    assert done[turn + 1 :] == ([tmp_path.name] if lasting else [])
 
 
 def test_a_full_disk_is_one_line_and_nothing_stays(tmp_path: Path) -> None:

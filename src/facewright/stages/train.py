@@ -55,7 +55,7 @@ def run(*, align: Path, output: Path, params: Train) -> None:
     from_which = "" if resume is None else checkpoint_digest(resume)
     key = values_digest([of_result, tags, crops.digest, code, from_which])
     with (
-        whole_directory(output) as folder,
+        whole_directory(output, lasting=True) as folder,
         track("train", params=values, tags=tags, spool=True) as tracked,
     ):
         if params.log_samples:

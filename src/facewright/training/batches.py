@@ -7,11 +7,11 @@ as if nothing had happened, on as many processes as there happen to be then.
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ import torch
 
 from facewright.errors import TrainingError
 from facewright.progress import say
+
+T = TypeVar("T")
 
 AHEAD = 2  # batches per thread that are read before they are needed: rides out a slow read
 
@@ -245,27 +247,39 @@ def read_ahead(
 ) -> Iterator[tuple[Step, torch.Tensor, float]]:
     """Steps with this process's crops `(B, 112, 112, 3) uint8, RGB`, and the seconds waited.
 
-    `threads` read; only reading and decoding happens there, because tensor operations in a second
-    thread would start a second set of OpenMP threads that fights with the first. `pinned` puts the
-    crops where a GPU copies them from without making anyone wait.
+    `pinned` puts the crops where a GPU copies them from without making anyone wait.
     """
 
     def read(step: Step) -> torch.Tensor:
         images = torch.from_numpy(crops.batch(step.own(plan.rank)))
         return images.pin_memory() if pinned else images
 
-    upcoming = steps(plan, start=start)
-    waiting: deque[tuple[Step, Future[torch.Tensor]]] = deque()
+    return ahead(read, steps(plan, start=start), threads=threads)
+
+
+def ahead(
+    read: Callable[[T], torch.Tensor], upcoming: Iterator[T], *, threads: int
+) -> Iterator[tuple[T, torch.Tensor, float]]:
+    """Each of `upcoming` with what `read` makes of it, in order, and the seconds waited for that.
+
+    `threads` read, some way ahead. Only reading and decoding belongs there: tensor operations in a
+    second thread would start a second set of OpenMP threads that fights with the first.
+    """
+    waiting: deque[tuple[T, Future[torch.Tensor]]] = deque()
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="crops") as pool:
         try:
             while True:
-                while len(waiting) < AHEAD * threads and (step := next(upcoming, None)) is not None:
-                    waiting.append((step, pool.submit(read, step)))
+                while len(waiting) < AHEAD * threads:
+                    try:
+                        following = next(upcoming)
+                    except StopIteration:
+                        break
+                    waiting.append((following, pool.submit(read, following)))
                 if not waiting:
                     return
-                step, images = waiting.popleft()
+                following, images = waiting.popleft()
                 begin = time.monotonic()
-                yield step, images.result(), time.monotonic() - begin
+                yield following, images.result(), time.monotonic() - begin
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from facewright.errors import TrainingError
+from facewright.errors import StorageError, TrainingError
 from facewright.files import file_digest, storage_errors, sync_to_disk, values_digest, write_json
 from facewright.progress import say
 from facewright.training.distributed import Processes
@@ -27,6 +27,9 @@ from facewright.training.distributed import Processes
 CARD = "checkpoint.json"
 STATE = "state.pt"
 PATTERN = "step-*.checkpoint"
+
+# What a harmed checkpoint raises. Other errors of a disk say nothing of what lies on it.
+HARM = (ValueError, KeyError, TypeError, FileNotFoundError, NotADirectoryError)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -98,7 +101,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     head: Tensors,
     *,
-    rows: int,
+    head_rows: int,
     key: str,
     step: int,
     about: Mapping[str, Any],
@@ -109,11 +112,11 @@ def save_checkpoint(
 
     Args:
         state: tensors, numbers, strings, in lists and mappings; the first process's is written.
-        head: tensors; those whose name starts with `rows.` have this process's `rows` rows.
+        head: tensors; those whose name starts with `rows.` have this process's `head_rows` rows.
         about: what a training must have in common with this one to go on from here.
         kept: checkpoints of the same key that stay; those of other trainings are not touched.
     """
-    path = folder / f"step-{step:08d}-{key[:8]}.checkpoint"
+    path = folder / f"step-{step:08d}{_ending(key)}"
     partial = folder / f".{path.name}.partial"
     with storage_errors(path), _gone_if_not_whole(partial, group):
         if group.main:
@@ -122,10 +125,10 @@ def save_checkpoint(
                 shutil.rmtree(left, ignore_errors=True)
             shutil.rmtree(path, ignore_errors=True)
             partial.mkdir()
-        group.from_first(None)
+        group.from_first(None)  # the others wait for the folder
         must_see(partial, group)
         shard = f"head-{group.rank:04d}-of-{group.count:04d}.pt"
-        digests = {shard: _write(partial / shard, {"count": rows, **head})}
+        digests = {shard: _write(partial / shard, {"count": head_rows, **head})}
         if group.main:
             digests[STATE] = _write(partial / STATE, dict(state))
         files = {
@@ -138,8 +141,8 @@ def save_checkpoint(
             sync_to_disk(partial)
             partial.rename(path)
             sync_to_disk(folder)
-            # Later ones are damaged: training went on from before them.
-            own = sorted(folder.glob(f"step-*-{key[:8]}.checkpoint"))
+            # Later ones are harmed: training went on from before them.
+            own = sorted(folder.glob(f"step-*{_ending(key)}"))
             done = own.index(path) + 1
             _remove(*own[: max(done - kept, 0)], *own[done:])
     return path
@@ -171,7 +174,7 @@ def must_see(path: Path, group: Processes) -> None:
 
 def remove_checkpoints(folder: Path, *, key: str) -> None:
     """Remove those of a training that has ended; how many of others stay is said."""
-    _remove(*folder.glob(f"step-*-{key[:8]}.checkpoint"))
+    _remove(*folder.glob(f"step-*{_ending(key)}"))
     if others := len(list(folder.glob(PATTERN))):
         say(f"train: {others} checkpoint(s) of other trainings stay in {folder}")
     else:
@@ -187,19 +190,37 @@ def _remove(*checkpoints: Path) -> None:
 def last_checkpoint(folder: Path, *, key: str) -> Checkpoint | None:
     """The last unharmed checkpoint with this key, or None where there is none.
 
-    What is passed over is said: harmed ones, and those of a training with other crops, parameters
+    What is passed over is said: damaged ones, and those of a training with other crops, parameters
     or code.
+
+    Raises:
+        StorageError: the disk does not give a checkpoint now, which is not to say that it is
+            damaged.
+        TrainingError: there are some with this key, and all are damaged.
     """
-    others = 0
+    others, passed, all_damaged = 0, 0, False
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
-            card = _card(path)
-            if card["key"] != key:
-                others += 1
-                continue
-            return _checked(path, card)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            say(f"train: {path} is damaged ({error}): using the one before")
+            with _disk_answers(path):
+                card = _card(path)
+                if card["key"] != key:
+                    others += 1
+                    continue
+                found = _checked(path, card)
+        except HARM as error:
+            say(f"train: {path} is damaged ({error}): it is passed over")
+            passed += 1
+            # A card that is gone is that of a checkpoint half removed.
+            all_damaged |= path.name.endswith(_ending(key)) and (path / CARD).exists()
+            continue
+        if passed:
+            say(f"train: {found.path} is unharmed, and used instead")
+        return found
+    if all_damaged:
+        raise TrainingError(
+            f"all checkpoints of this training in {folder} are damaged: bring one back from a "
+            "backup, or remove the folder to train from the start"
+        )
     if others:
         say(
             f"train: ignoring {others} checkpoint(s) in {folder}: they belong to other crops, "
@@ -212,26 +233,45 @@ def named_checkpoint(path: Path, *, about: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint `path`, of a training that has `about` in common with this one.
 
     Raises:
-        TrainingError: it is not there, harmed, or of another architecture or other identities.
+        StorageError: the disk does not give it now.
+        TrainingError: it is not there, damaged, or of another architecture or other identities.
     """
     if not (path / CARD).is_file():
         raise TrainingError(f"no checkpoint {path}: name a folder step-….checkpoint, or none")
     try:
-        card = _card(path)
-        for name, value in about.items():
-            if card["about"].get(name) != value:
-                raise TrainingError(
-                    f"{path} is of a training whose {name.replace('_', ' ')} is "
-                    f"{card['about'].get(name)!r}, not {value!r}: it cannot be gone on from"
-                )
-        return _checked(path, card)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        with _disk_answers(path):
+            card = _card(path)
+            for name, value in about.items():
+                if card["about"].get(name) != value:
+                    raise TrainingError(
+                        f"{path} is of a training whose {name.replace('_', ' ')} is "
+                        f"{card['about'].get(name)!r}, not {value!r}: it cannot be gone on from"
+                    )
+            return _checked(path, card)
+    except HARM as error:
         raise TrainingError(f"{path} is damaged ({error}): name another checkpoint") from error
 
 
 def checkpoint_digest(path: Path) -> str:
     """sha256 of what the checkpoint says of itself, and so of all of it; empty without one."""
     return file_digest(path / CARD) if (path / CARD).is_file() else ""
+
+
+@contextmanager
+def _disk_answers(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, HARM):
+            raise
+        raise StorageError(
+            f"{path} cannot be read now ({error.strerror or error}): nothing was changed; mend the "
+            "disk and run it again"
+        ) from error
+
+
+def _ending(key: str) -> str:
+    return f"-{key[:8]}.checkpoint"
 
 
 def _card(path: Path) -> dict[str, Any]:

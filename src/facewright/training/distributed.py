@@ -15,7 +15,11 @@ from torch import Tensor, nn
 
 from facewright.errors import TrainingError
 
-GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
+# gloo's words for a process that is lost, or silent for its half an hour
+GONE = (
+    *("Connection closed by peer", "Connection reset by peer", "Broken pipe"),
+    *("Timed out waiting", "timeout"),
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class Processes:
             dist.all_reduce(values, operation)
         return values
 
+    def largest(self, value: float) -> float:
+        """The largest `value` of all processes."""
+        return float(self.reduce(torch.tensor(value, device=self.device), "max"))
+
     def from_first(self, value: Any) -> Any:
         """The first process's `value`, on all of them."""
         if self.count == 1:
@@ -105,6 +113,22 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         summed = ctx.group.reduce(gradients[0].clone())
         return summed.narrow(0, ctx.first, ctx.size) * ctx.group.count, None, None
+
+
+def must_agree(digest: str, group: Processes) -> None:
+    """Refuse processes with other crops or settings: gradients are averaged and weights are not,
+    so that those of unlike processes would drift apart.
+
+    Raises:
+        TrainingError: `digest` is not the same on all of them.
+    """
+    digests = group.gather_objects(digest)
+    unlike = [str(rank) for rank, one in enumerate(digests) if one != digests[0]]
+    if unlike:
+        raise TrainingError(
+            f"processes {', '.join(unlike)} of {group.count} have other crops or parameters than "
+            "the first: give all of them the same params.yaml and the same artifacts/align"
+        )
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def label_noise_table(
     crops: CropSource,
     *,
     precision: torch.dtype,
+    readers: int,
     group: Processes,
 ) -> pd.DataFrame | None:
     """One row per crop, the most suspicious first, on the first process; None on the others.
@@ -61,7 +62,9 @@ def label_noise_table(
     centres = classifier.own_centres()
     angles = np.empty((len(own), centres.shape[1]))
     start = 0
-    for embeddings in embed_in_parts(network, own, device=group.device, precision=precision):
+    for embeddings in embed_in_parts(
+        network, own, device=group.device, precision=precision, readers=readers
+    ):
         part = slice(start, start := start + len(embeddings))
         angles[part] = angles_to_own(embeddings, own.labels[part], centres)
     found = judge(angles, own.labels, identities=last - first)

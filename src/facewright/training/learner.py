@@ -87,8 +87,8 @@ class Learner:
             "tally": asdict(self.tally),
         }
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Put everything back in place."""
+    def restore(self, checkpoint: Checkpoint) -> str:
+        """Put everything back in place; the precision of the training so far."""
         state = checkpoint.state()
         self.network.load_state_dict(state["network"])
         named = dict(self.network.named_parameters())
@@ -100,6 +100,12 @@ class Learner:
                 else value.to(place.device, copy=True)  # not a part of the file
                 for key, value in values.items()
             }
+        if isinstance(self.optimizer, torch.optim.SGD):  # what was frozen so far has no momentum
+            for place in named.values():
+                if place.requires_grad:
+                    self.optimizer.state[place].setdefault(
+                        "momentum_buffer", torch.zeros_like(place)
+                    )
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
         elif self.average is not None:  # not averaged so far: the average begins here
@@ -111,6 +117,7 @@ class Learner:
         self.tally = Tally(**state["tally"])
         self.tally.resumed.append(checkpoint.step)
         self.tally.checkpoints.append(checkpoint_digest(checkpoint.path))
+        return str(state["precision"])
 
     def training_mode(self, *, frozen: bool) -> None:
         """Dropout and batch statistics on; of what is frozen dropout alone, which acts on the

@@ -33,12 +33,12 @@ from facewright.training.checkpoint import (
     only_writer,
     save_checkpoint,
 )
-from facewright.training.distributed import Processes, process_group
+from facewright.training.distributed import Processes, must_agree, process_group
 from facewright.training.label_noise import label_noise_table
 from facewright.training.learner import Learner, build_learner
 from facewright.training.precision import PRECISIONS, precision_on
 from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
-from facewright.training.validation import embed, hold_out, true_match_rate
+from facewright.training.validation import hold_out, validate_epoch
 
 REPORT_EVERY = 20  # steps
 
@@ -119,6 +119,7 @@ def fit(
             or crops; a checkpoint that is not there or does not fit; processes with different
             crops or settings; a loss, gradient or weight that is not finite.
     """
+    # First of all, while nothing but the arguments is there.
     settings = {name: value for name, value in locals().items() if name not in OF_A_PROCESS}
     if head["name"] == "triplet" and (crops_per_identity or 1) < 2:
         raise TrainingError(
@@ -157,7 +158,7 @@ def fit(
             "crops_per_identity": crops_per_identity,
             "seed": seed,
         }
-        _same_everywhere(values_digest([settings, about]), group)
+        must_agree(values_digest([settings, about]), group)
         learner = build_learner(
             group,
             network=network,
@@ -190,7 +191,7 @@ def fit(
         tally, numbers = learner.tally, torch.from_numpy(plan.labels)
         run = torch.compile(learner.network) if compiled else learner.network
         parallel = group.wrap(run)  # type: ignore[arg-type]
-        kind = PRECISIONS[precision]
+        dtype = PRECISIONS[precision]
 
         batches = read_ahead(
             crops, plan, start=first, threads=readers, pinned=group.device.type == "cuda"
@@ -212,20 +213,20 @@ def fit(
             learner.classifier.sample(labels, step.number, learner.optimizer)
             labels = labels.to(group.device, non_blocking=True)
 
-            loss, read = torch.zeros((), device=group.device), 0
-            for one in step.passes:
-                part = one.parts[group.rank]
-                own = images[read : read + part.stop - part.start]
-                read += len(own)
+            loss, used = torch.zeros((), device=group.device), 0
+            for each in step.passes:
+                part = each.parts[group.rank]
+                own = images[used : used + part.stop - part.start]
+                used += len(own)
                 inputs = apply_changes(own.to(group.device, non_blocking=True), changes[part])
-                last = one is step.passes[-1]
+                last = each is step.passes[-1]
                 with group.alone(parallel, when=not last):
-                    with torch.autocast(group.device.type, kind, enabled=kind != torch.float32):
+                    with torch.autocast(group.device.type, dtype, enabled=dtype != torch.float32):
                         embeddings = parallel(inputs)
-                        piece = learner.classifier(embeddings, labels[one.whole], one)
-                    piece = piece * (sum(one.sizes) / len(step.crops))
-                    (piece * learner.loss_scale).backward()
-                loss += piece.detach()
+                        mean = learner.classifier(embeddings, labels[each.whole], each)
+                    share = mean * (sum(each.sizes) / len(step.crops))  # of the mean of the step
+                    (share * learner.loss_scale).backward()
+                loss += share.detach()
 
             length = learner.clip(clip_norm, group)
             value, norm = torch.stack((loss.double(), length.double())).tolist()  # one wait
@@ -233,14 +234,14 @@ def fit(
                 learner.optimizer.step()
                 if learner.average is not None:
                     learner.average.update_parameters(learner.network)
-            elif kind is not torch.float16 or not math.isfinite(value) or learner.loss_scale < 1:
+            elif dtype is not torch.float16 or not math.isfinite(value) or learner.loss_scale < 1:
                 raise TrainingError(
                     _not_finite(step, crops, value, norm, rate, checkpoint_dir, group)
                 )
             learner.classifier.observe()
             learner.classifier.keep(learner.optimizer)
             learner.optimizer.zero_grad()
-            if kind is torch.float16:
+            if dtype is torch.float16:
                 learner.adapt_loss_scale(finite=math.isfinite(norm))
 
             now = time.monotonic()
@@ -253,9 +254,13 @@ def fit(
             done = step.number + 1
             epoch_ends = done % plan.steps_per_epoch == 0
             if done % REPORT_EVERY == 0 or epoch_ends:
+                # Who waits for crops lets the others wait for him, unseen: the longest counts.
+                tally.waited = group.largest(tally.waited)
                 metrics = tally.close(rate, norm)
                 if epoch_ends and held is not None:
-                    metrics |= _validate(learner, held, step.epoch + 1, kind, group)
+                    metrics |= validate_epoch(
+                        learner, held, step.epoch + 1, precision=dtype, readers=readers, group=group
+                    )
                     learner.training_mode(frozen=frozen)
                 tally.history.append({"step": done, "epoch": step.epoch + 1, **metrics})
                 if group.main:
@@ -266,7 +271,7 @@ def fit(
                     checkpoint_dir,
                     learner.state(),
                     learner.classifier.state(learner.optimizer),
-                    rows=learner.classifier.rows.stop - learner.classifier.rows.start,
+                    head_rows=learner.classifier.rows.stop - learner.classifier.rows.start,
                     key=checkpoint_key,
                     step=done,
                     about=about,
@@ -276,20 +281,14 @@ def fit(
         table: pd.DataFrame | None = None
         if head.get("sub_centres", 1) > 1:  # by the last weights, which the centres belong to
             table = label_noise_table(
-                learner.network, learner.classifier, crops, precision=kind, group=group
+                learner.network,
+                learner.classifier,
+                crops,
+                precision=dtype,
+                group=group,
+                readers=readers,
             )
     return _trained(learner, table, crops)
-
-
-def _same_everywhere(digest: str, group: Processes) -> None:
-    """Gradients are averaged, and weights are not: those of unlike processes would drift apart."""
-    digests = group.gather_objects(digest)
-    unlike = [str(rank) for rank, one in enumerate(digests) if one != digests[0]]
-    if unlike:
-        raise TrainingError(
-            f"processes {', '.join(unlike)} of {group.count} have other crops or parameters than "
-            "the first: give all of them the same params.yaml and the same artifacts/align"
-        )
 
 
 def _resume(
@@ -319,27 +318,15 @@ def _resume(
             f"{found.path} is of step {found.step} and this training ends with {steps}: "
             "raise epochs, or name an earlier one"
         )
-    learner.restore(found)
+    before = learner.restore(found)
     if group.main:
+        if before != learner.precision:
+            say(
+                f"train: it was trained in {before} so far and goes on in {learner.precision}: the "
+                "weights will be others than without the stop; set precision to have them equal"
+            )
         say(f"train: going on after step {found.step} of {steps}")
     return found.step
-
-
-def _validate(
-    learner: Learner, held: CropSource, epoch: int, kind: torch.dtype, group: Processes
-) -> dict[str, float]:
-    """How well the held-out people are verified; the best epoch's weights are kept."""
-    rate = 0.0
-    network = learner.result()
-    if group.main:
-        network.eval()
-        embeddings = embed(network, held, device=group.device, precision=kind)
-        rate = true_match_rate(embeddings, held.labels)
-    rate = group.from_first(rate)
-    if rate >= learner.best.get("rate", 0.0):  # of equal ones the later, which has learnt longer
-        weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
-        learner.best = {"rate": rate, "epoch": epoch, "weights": weights}
-    return {"validation_true_match_rate": rate}
 
 
 def _trained(learner: Learner, label_noise: pd.DataFrame | None, crops: CropSource) -> Trained:

@@ -14,7 +14,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from facewright.errors import TrainingError
-from facewright.training.batches import CropSource, seed_of
+from facewright.training.batches import CropSource, ahead, seed_of
+from facewright.training.distributed import Processes
+from facewright.training.learner import Learner
 
 FMR = 0.01  # where the true matches are counted
 BATCH = 128  # crops at a time
@@ -91,25 +93,39 @@ def _turns(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def embed(
-    network: nn.Module, crops: CropSource, *, device: torch.device, precision: torch.dtype
+    network: nn.Module,
+    crops: CropSource,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    readers: int,
 ) -> torch.Tensor:
     """Embeddings `(N, E)` float32 of `crops`, of length 1, by `network` in evaluation mode."""
-    return torch.cat(list(embed_in_parts(network, crops, device=device, precision=precision)))
+    parts = embed_in_parts(network, crops, device=device, precision=precision, readers=readers)
+    return torch.cat(list(parts))
 
 
 def embed_in_parts(
-    network: nn.Module, crops: CropSource, *, device: torch.device, precision: torch.dtype
+    network: nn.Module,
+    crops: CropSource,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    readers: int,
 ) -> Iterator[torch.Tensor]:
     """What `embed` gives, `BATCH` rows at a time: those of millions of crops fill no memory."""
-    for start in range(0, len(crops), BATCH):
-        chosen = np.arange(start, min(start + BATCH, len(crops)))
+
+    def read(start: int) -> torch.Tensor:
+        return torch.from_numpy(crops.batch(np.arange(start, min(start + BATCH, len(crops)))))
+
+    for _, images, _ in ahead(read, iter(range(0, len(crops), BATCH)), threads=readers):
         # Closed before each yield: whoever asks for the next part must not be inside these.
         with (
             torch.no_grad(),
             torch.autocast(device.type, precision, enabled=precision != torch.float32),
         ):
-            images = torch.from_numpy(crops.batch(chosen)).to(device).permute(0, 3, 1, 2)
-            embeddings = F.normalize(network(images / 127.5 - 1).float())
+            inputs = images.to(device).permute(0, 3, 1, 2) / 127.5 - 1
+            embeddings = F.normalize(network(inputs).float())
         yield embeddings
 
 
@@ -126,3 +142,26 @@ def true_match_rate(embeddings: torch.Tensor, labels: npt.NDArray[np.int64]) -> 
     impostors = values[~genuine].numpy()
     threshold = float(np.quantile(impostors, 1 - FMR))
     return float((values[genuine] > threshold).double().mean())
+
+
+def validate_epoch(
+    learner: Learner,
+    held: CropSource,
+    epoch: int,
+    *,
+    precision: torch.dtype,
+    readers: int,
+    group: Processes,
+) -> dict[str, float]:
+    """How well the held-out people are verified; the best epoch's weights are kept."""
+    rate = 0.0
+    network = learner.result()
+    if group.main:
+        network.eval()
+        embeddings = embed(network, held, device=group.device, precision=precision, readers=readers)
+        rate = true_match_rate(embeddings, held.labels)
+    rate = group.from_first(rate)
+    if rate >= learner.best.get("rate", 0.0):  # of equal ones the later, which has learnt longer
+        weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
+        learner.best = {"rate": rate, "epoch": epoch, "weights": weights}
+    return {"validation_true_match_rate": rate}

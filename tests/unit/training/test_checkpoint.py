@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from facewright.errors import StorageError, TrainingError
+from facewright.training import checkpoint
 from facewright.training.checkpoint import (
     Checkpoint,
     last_checkpoint,
@@ -29,7 +30,7 @@ ABOUT = {"network": "resnet_tiny", "identities": 3}
 def save(folder: Path, step: int, *, key: str = "k", **changed: Any) -> Path:
     state = {"done": step, "model": {"w": torch.full((50,), float(step))}, "history": [{"a": 0.1}]}
     values: dict[str, Any] = {
-        "rows": 3,
+        "head_rows": 3,
         "about": ABOUT,
         "kept": 2,
         "group": ALONE,
@@ -58,7 +59,9 @@ def test_the_last_one_comes_back_bit_for_bit(tmp_path: Path) -> None:
 def test_the_rows_of_any_number_of_processes_come_back_for_any_other(tmp_path: Path) -> None:
     """What three processes wrote, as one, two or five would read it."""
     whole = torch.randn(23, 4)
-    path = save(tmp_path, 1, rows=23, head={"rows.weight": whole, "all.steps": torch.tensor(7)})
+    path = save(
+        tmp_path, 1, head_rows=23, head={"rows.weight": whole, "all.steps": torch.tensor(7)}
+    )
     (path / "head-0000-of-0001.pt").unlink()
     edges = [0, 8, 15, 23]
     names = []
@@ -107,8 +110,8 @@ def test_a_damaged_one_is_refused_aloud_and_the_one_before_used(
     assert loaded is not None
     assert loaded.step == loaded.state()["done"] == 1
     said = capsys.readouterr().err
-    assert last.name in said
-    assert "damaged" in said
+    assert f"{last} is damaged" in said
+    assert "step-00000001-k.checkpoint is unharmed, and used instead" in said
 
 
 def test_another_trainings_checkpoint_is_ignored_aloud(
@@ -146,8 +149,9 @@ def test_a_kill_or_a_full_disk_while_saving_leaves_the_last_one(
 def test_a_checkpoint_cannot_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its digest may be right; an object that is no plain data is refused all the same."""
     save(tmp_path, 1, state={"evil": Path("/")})
-    assert last_checkpoint(tmp_path, key="k") is None
-    assert "damaged" in capsys.readouterr().err
+    with pytest.raises(TrainingError, match=r"all checkpoints of this training .* are damaged"):
+        last_checkpoint(tmp_path, key="k")
+    assert "state.pt is not plain tensors and numbers" in capsys.readouterr().err
 
 
 class Apart(Processes):
@@ -223,10 +227,77 @@ def test_damaged_ones_do_not_push_out_the_good_ones(tmp_path: Path) -> None:
 def test_what_a_checkpoint_says_of_itself_is_guarded_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    save(tmp_path, 10)
     path = save(tmp_path, 20) / "checkpoint.json"
     path.write_text(path.read_text().replace('"step": 20', '"step": 21'))
+    found = last_checkpoint(tmp_path, key="k")
+    assert found is not None
+    assert found.step == 10
+    assert "the digest in checkpoint.json is not that of what it says" in capsys.readouterr().err
+
+
+def test_where_all_are_damaged_nothing_is_begun_anew(tmp_path: Path) -> None:
+    other = save(tmp_path, 1, key="another")
+    own = [save(tmp_path, step) for step in (2, 3)]
+    for path in (other, *own):
+        (path / "state.pt").write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=r"all checkpoints of .* are damaged: bring one"):
+            last_checkpoint(tmp_path, key="k")
+    assert all(path.is_dir() for path in own)
+    # Nothing hangs on those of another training, nor on what a kill left of a removal.
+    assert last_checkpoint(tmp_path, key="a third") is None
+    for path in own:
+        (path / "checkpoint.json").unlink()
     assert last_checkpoint(tmp_path, key="k") is None
-    assert "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
+def test_a_disk_that_does_not_answer_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Else good checkpoints would be passed over, and removed by the next that is saved."""
+    kept = [save(tmp_path, 5), save(tmp_path, 10)]
+
+    def silent(path: Path) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(checkpoint, "file_digest", silent)
+    for look in (
+        lambda: last_checkpoint(tmp_path, key="k"),
+        lambda: named_checkpoint(kept[0], about=ABOUT),
+    ):
+        with pytest.raises(StorageError, match=r"cannot be read now .*: nothing was changed"):
+            look()
+    monkeypatch.undo()
+    assert all(path.is_dir() for path in kept)
+    found = last_checkpoint(tmp_path, key="k")
+    assert found is not None
+    assert found.path == kept[1]
+
+
+def test_all_of_it_is_on_the_disk_before_it_is_called_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    synced, renamed = os.fsync, Path.rename
+
+    def sync(handle: int) -> None:
+        done.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        synced(handle)
+
+    def rename(path: Path, target: Path) -> Path:
+        done.append(f"rename to {target.name}")
+        return renamed(path, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "rename", rename)
+    path = save(tmp_path, 1)
+    before = {*(file.name for file in path.iterdir()), f".{path.name}.partial"}
+    turn = done.index(f"rename to {path.name}")
+    assert len(before) == 4
+    assert before <= set(done[:turn])
+    assert tmp_path.name in done[turn:]
 
 
 def test_a_training_that_ended_removes_its_own_alone(

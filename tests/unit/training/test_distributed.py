@@ -6,9 +6,11 @@ without BatchNorm: the same crops, the same changes, the same sums of gradients.
 ships, with BatchNorm and dropout, goes on after a kill to the bit.
 """
 
+import errno
 import json
 import os
 import signal
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from facewright.errors import TrainingError
+from facewright.errors import FacewrightError, TrainingError
 from facewright.models import build_network
-from facewright.training import is_main_process, learner
+from facewright.training import checkpoint, is_main_process, learner
 from facewright.training.checkpoint import last_checkpoint
 from facewright.training.distributed import Processes, process_group
 
@@ -64,7 +66,7 @@ HALVES: dict[str, Any] = {"validation_identities": 2, "average": 0.5, "checkpoin
 REAL: dict[str, Any] = {"epochs": 4, "checkpoint_every": 5, "readers": 1, "head": ADAFACE}
 REAL_RUNS = {"whole": None, "killed": 10, "gone on": None}  # batches that are read
 
-GROUPS = len(TOGETHER) + len(RUNS) + 3 + len(REAL_RUNS)  # of processes, one after another
+GROUPS = len(TOGETHER) + len(RUNS) + 3 + len(REAL_RUNS) + 3  # of processes, one after another
 
 
 def in_halves(folder: Path, half: int) -> dict[str, Any]:
@@ -77,6 +79,34 @@ def in_halves(folder: Path, half: int) -> dict[str, Any]:
     noise = np.random.default_rng(1).integers(0, 256, crops.images.shape)
     crops.images = (0.15 * crops.images + 0.85 * noise).astype(np.uint8)  # else all are told apart
     return train_without_batchnorm(folder, crops, **HALVES | changed)
+
+
+def not_finite() -> dict[str, torch.Tensor]:
+    weights = without_batchnorm("", embedding_size=8, dropout=0.0).state_dict()
+    weights["2.weight"][0, 0] = float("nan")
+    return weights
+
+
+class FullDisk:
+    """Writes files of checkpoints, some, and then the disk is full."""
+
+    def __init__(self, *, of: Callable[..., str], writes: int):
+        self.of, self.writes = of, writes
+
+    def __call__(self, path: Path, value: dict[str, Any]) -> str:
+        self.writes -= 1
+        if self.writes < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.of(path, value)
+
+
+def refusal(folder: Path, **changed: Any) -> str:
+    """What a training that cannot end well says."""
+    try:
+        train_without_batchnorm(folder, **changed)
+    except FacewrightError as error:
+        return str(error)
+    return ""
 
 
 def work(folder: str) -> None:
@@ -113,6 +143,17 @@ def work(folder: str) -> None:
         train_without_batchnorm(None, learning_rate=0.02 if os.environ["RANK"] == "0" else 0.01)
     except TrainingError as error:
         seen["unlike"] = str(error)
+    rank = int(os.environ["RANK"])
+    belongs(group=GROUPS - 3, processes=2)
+    with process_group() as group:
+        seen["largest"] = group.largest(2.5 + rank)
+    learner.build_network = without_batchnorm
+    belongs(group=GROUPS - 2, processes=2)
+    seen["not finite"] = refusal(Path(folder, "not finite"), start=not_finite())
+    belongs(group=GROUPS - 1, processes=2)
+    if rank:
+        checkpoint._write = FullDisk(of=checkpoint._write, writes=2)
+    seen["full"] = refusal(Path(folder, "full"), checkpoint_every=3)
     belongs(group=0, processes=2)
     worker = "main" if seen["plain"]["main"] else "other"
     Path(folder, f"{worker}.json").write_text(json.dumps(seen))
@@ -216,6 +257,34 @@ def test_a_network_that_ships_goes_on_after_a_kill_of_two_processes_to_the_bit(
 def test_processes_with_other_parameters_do_not_train_together(seen: list[dict[str, Any]]) -> None:
     for process in seen:
         assert "processes 1 of 2 have other crops or parameters than the first" in process["unlike"]
+
+
+def test_who_waits_longest_counts(seen: list[dict[str, Any]]) -> None:
+    assert [process["largest"] for process in seen] == [3.5, 3.5]
+
+
+def test_weights_that_are_no_numbers_stop_all_processes(
+    seen: list[dict[str, Any]], folder: Path
+) -> None:
+    for process in seen:
+        assert process["not finite"].startswith("training became unstable at step 1: loss nan")
+        assert "\n" not in process["not finite"]
+    saved = json.loads((folder / "not finite" / "not-finite.json").read_text())
+    assert len(saved["crops"]) == 7  # of both
+
+
+def test_a_disk_that_is_full_for_one_process_stops_all_and_leaves_the_checkpoint_before(
+    seen: list[dict[str, Any]], folder: Path
+) -> None:
+    first, second = (process["full"] for process in seen)
+    assert first.startswith("process 0 of 2 lost another one, whose own message says why")
+    assert second.startswith("the disk is full while writing")
+    assert "step-00000009" in second
+    left = sorted(path.name for path in (folder / "full").iterdir())
+    assert left == ["step-00000003-key.checkpoint", "step-00000006-key.checkpoint"]
+    found = last_checkpoint(folder / "full", key="key")
+    assert found is not None
+    assert found.step == 6
 
 
 class Deadly(ToyCrops):

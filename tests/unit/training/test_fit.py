@@ -545,3 +545,28 @@ def test_fp16_goes_on_from_a_checkpoint_of_bf16_with_a_scale_of_its_own(
     saved = last_checkpoint(half, key="half")
     assert saved is not None
     assert 2.0**5 < saved.state()["loss_scale"] <= 2.0**10
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_what_was_frozen_can_be_set_free_later(tmp_path: Path, optimizer: str) -> None:
+    """What never moved has no momentum in the checkpoint."""
+    torch.manual_seed(0)
+    start = build_network("resnet_tiny", embedding_size=8).state_dict()
+    settings: dict[str, Any] = {"start": start, "optimizer": optimizer, "checkpoint_every": 10}
+    frozen = train(frozen=True, checkpoint_dir=tmp_path, **settings)
+    assert torch.equal(frozen.network.state_dict()["stem.0.weight"], start["stem.0.weight"])
+    (named,) = tmp_path.glob("step-*")
+    free = train(resume=named, epochs=4, **settings)
+    assert free.resumed == [10]
+    assert not torch.equal(free.network.state_dict()["stem.0.weight"], start["stem.0.weight"])
+
+
+def test_another_precision_after_a_stop_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(checkpoint_dir=tmp_path, checkpoint_every=10)
+    (named,) = tmp_path.glob("step-*")
+    train(resume=named, precision="fp32")
+    assert "trained in" not in capsys.readouterr().err
+    train(resume=named, precision="bf16")
+    assert "was trained in fp32 so far and goes on in bf16" in capsys.readouterr().err

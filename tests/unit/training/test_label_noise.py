@@ -131,7 +131,9 @@ def table_of(
     )
     with torch.no_grad():
         classifier.head.weight.copy_(torch.from_numpy(weight)[classifier.rows])
-    return label_noise_table(network, classifier, crops, precision=torch.float32, group=group)
+    return label_noise_table(
+        network, classifier, crops, precision=torch.float32, readers=2, group=group
+    )
 
 
 def test_planted_noise_stands_first_and_nothing_else_is_dropped(

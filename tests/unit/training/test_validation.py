@@ -99,11 +99,11 @@ def test_embeddings_have_length_one_and_come_in_order(monkeypatch: pytest.Monkey
     expected = expected / expected.norm(dim=1, keepdim=True)
     for batch in (4, 128):
         monkeypatch.setattr(validation, "BATCH", batch)
-        made = embed(network, crops, device=torch.device("cpu"), precision=torch.float32)
+        made = embed(network, crops, device=torch.device("cpu"), precision=torch.float32, readers=2)
         assert not made.requires_grad
         torch.testing.assert_close(made.norm(dim=1), torch.ones(15))
         torch.testing.assert_close(made, expected)
-    half = embed(network, crops, device=torch.device("cpu"), precision=torch.bfloat16)
+    half = embed(network, crops, device=torch.device("cpu"), precision=torch.bfloat16, readers=1)
     assert half.dtype == torch.float32
     assert not torch.equal(half, expected)
     torch.testing.assert_close(half, expected, atol=0.03, rtol=0)
@@ -116,6 +116,7 @@ def test_a_network_that_makes_nothing_of_some_crops_is_no_error() -> None:
         ToyCrops(people=2, photos=2),
         device=torch.device("cpu"),
         precision=torch.float32,
+        readers=2,
     )
     assert torch.equal(made, torch.zeros(4, 2))
 
