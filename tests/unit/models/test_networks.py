@@ -19,7 +19,9 @@ from facewright.models.weights import save_network
 # The same classes as others in the list, only with more or wider blocks.
 LARGE = {"iresnet34", "iresnet50", "iresnet100", "vit_s", "vit_b", "ghostfacenet", "edgeface_s"}
 TRIED = [name for name in NETWORKS if name not in LARGE]
-GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "networks.md"
+DOCS = Path(__file__).parents[3] / "docs"
+GUIDE = DOCS / "guides" / "networks.md"
+MEASURED = DOCS / "results" / "2026-11-backbones.json"
 
 
 def settled(name: str, *, embedding_size: int = 32) -> nn.Module:
@@ -102,13 +104,16 @@ def test_the_file_is_as_large_as_is_counted(tmp_path: Path) -> None:
     assert size == pytest.approx(file_size("resnet_tiny"), abs=1000)
 
 
-def test_the_guide_has_the_columns_that_the_benchmark_prints() -> None:
-    rate = {"median": 2.0, "low": 1.0, "high": 3.0}
-    row = {"parameters": 1, "multiply_adds": 1, "bytes": 1}
-    row |= {f"images_per_s_{kind}": rate for kind in backbones.PRECISIONS}
-    head, _, cells = backbones.table({"resnet_tiny": row}).splitlines()
-    assert head in GUIDE.read_text(encoding="utf-8").splitlines()
-    assert cells.endswith("| 2 (1–3) | 2 (1–3) |")
+def test_the_guide_has_the_table_that_the_benchmark_printed() -> None:
+    measured = json.loads(MEASURED.read_text(encoding="utf-8"))["result"]["networks"]
+    assert backbones.table(measured) in GUIDE.read_text(encoding="utf-8")
+    assert list(measured) == list(NETWORKS)
+    head, _, cells = backbones.table({"resnet_tiny": measured["resnet_tiny"]}).splitlines()
+    assert head.count("images/s") == len(backbones.PRECISIONS)
+    low, high = (
+        round(measured["resnet_tiny"]["images_per_s_bf16"][end]) for end in ("low", "high")
+    )
+    assert cells.endswith(f" ({low}–{high}) |")
 
 
 @pytest.mark.parametrize("name", TRIED)
