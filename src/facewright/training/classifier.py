@@ -23,8 +23,9 @@ BLOCK = 4096  # centres drawn from one seed, so that each process draws just its
 class Classifier(nn.Module):
     """A head over all processes; with one process and no sampling it is the head alone.
 
-    `forward` gives the loss of a whole pass on every process, and gradients that
-    `Processes.wrap` and `Processes.gather` together make those of one process.
+    A step is `sample`, `forward` for each of its passes, the optimizer's step, `observe` and
+    `keep`, on every process. `forward` gives the loss of a whole pass on every process, and
+    gradients that `Processes.wrap` and `Processes.gather` together make those of one process.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class Classifier(nn.Module):
             seed=seed_of(self._seed, f"identities {rank}", step),
         )
         self._chosen = torch.from_numpy(chosen).to(self._classes.weight.device)
-        rows = self._rows()
+        rows = self._chosen_rows()
         # A parameter of its own for each step, since the number of rows is not always the same.
         before, self.active = self.active, nn.Parameter(self._classes.weight[rows])
         for group in optimizer.param_groups:
@@ -167,15 +168,16 @@ class Classifier(nn.Module):
         """Put what a step changed back among all centres."""
         if self.active is None:
             return
-        rows = self._rows()
+        rows = self._chosen_rows()
         self._classes.weight[rows] = self.active
         for name, values in optimizer.state[self.active].items():
+            # What has the centres' shape belongs to each of them; the rest counts steps.
             if torch.is_tensor(values) and values.shape == self.active.shape:
                 if name not in self._momenta:
                     self._momenta[name] = torch.zeros_like(self._classes.weight)
                 self._momenta[name][rows] = values
 
-    def _rows(self) -> Tensor:
+    def _chosen_rows(self) -> Tensor:
         each = self._classes.sub_centres
         within = torch.arange(each, device=self._chosen.device)
         return (self._chosen[:, None] * each + within).flatten()
