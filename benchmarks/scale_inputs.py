@@ -180,7 +180,7 @@ def classifier_bytes(sampled: bool) -> Rate:
     found = result("training-speed", name, unit="bytes a person")
     base = result("training-speed", "memory_mb_per_rank_1_base", unit="MB")
     people = result("training-speed", "memory_identities", unit="people")
-    value = (found.value - base.value) * 2**20 / people.value
+    value = (found.value - base.value) * 1e6 / people.value
     return Rate(value, found.unit, MEASURED, f"{found.source}, less memory_mb_per_rank_1_base")
 
 

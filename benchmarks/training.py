@@ -6,7 +6,7 @@
     gloo2      two processes of one thread under torchrun against one of two, same global batch
     data       crops per second decoded from shards and augmented ÷ those that training consumes
     memory     a million identities over 1, 2 and 4 processes, all compared and a tenth sampled:
-               the largest resident memory of a process
+               the largest resident memory of a process, with `resnet_tiny` and steps of 16 crops
     view1      LFW View 1 through the project's stages, for each seed: accuracy on pairsDevTest
     gpu        IResNet-50, MobileFaceNet and a million identities on a CUDA device, where one is
     view2      as view1: YouTube Faces and its people's LFW photos → the other 5,386 pairs of View 2

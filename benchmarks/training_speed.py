@@ -191,7 +191,7 @@ def memory(quick: bool) -> dict[str, Any]:
 
 
 def _peak(identities: int, embedding: int, processes: int, share: float) -> float:
-    """MB of the process that holds most; a tiny network, so that the classifier is what counts."""
+    """MB of the process that holds most; tiny network and steps, so that classifiers count."""
     job = {
         "drawn": {"crops": 32, "identities": identities},
         "warm": 2,

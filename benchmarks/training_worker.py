@@ -2,7 +2,8 @@
 
     python -m benchmarks.training_worker FOLDER JOB    # or by torchrun; JOB is JSON
 
-Writes FOLDER/RANK.json: images per second, and the largest resident memory of the process in MB.
+Writes FOLDER/RANK.json: images per second, and the largest resident memory of the process in MB
+(10⁶ bytes).
 """
 
 import json
@@ -18,7 +19,7 @@ def peak_megabytes() -> float:
     """The most memory that this process held; `ru_maxrss` would count its parent's too."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    return int(line.split()[1]) * 1024 / 1e6  # what /proc calls kB are 1,024 bytes
 
 
 def main() -> None:
