@@ -12,8 +12,10 @@ told here in other words, for one process and any device:
 - SGD with momentum 0.9, weight decay 5e-4 on everything, gradients clipped at 5.
 
 Left out is what would only slow it down: `DistributedDataParallel` around one process, its
-distributed softmax, its logging and its verification between steps. Its crops are JPEGs in a
-`.rec`; here they come from the same source as for the loop that it is compared with.
+distributed softmax, its logging and its verification between steps. Left out too, and of use to it
+on a GPU, is its `DataLoaderX`, which gets the next batch in a thread and copies it on a stream of
+its own; what that is worth was not measured, and a CPU has nothing of it. Its crops are JPEGs in
+a `.rec`; here they come from the same source as for the loop that it is compared with.
 """
 
 import math

@@ -122,9 +122,16 @@ def in_turns(who: Mapping[str, Callable[[], float]], turns: int) -> dict[str, li
     return rates
 
 
-def ratio(rates: Mapping[str, Sequence[float]], a: str, b: str) -> float:
-    """The median over the turns of a's rate ÷ b's."""
-    return round(statistics.median(x / y for x, y in zip(rates[a], rates[b], strict=True)), 3)
+def ratio(name: str, rates: Mapping[str, Sequence[float]], a: str, b: str) -> dict[str, Any]:
+    """`name`: the median of a's rate ÷ b's, turn by turn; `name_range`: the least and the most.
+
+    Who failed has fewer turns than the others, or is not there; null stands for no turn of both.
+    """
+    each = [x / y for x, y in zip(rates.get(a, ()), rates.get(b, ()), strict=False)]
+    if not each:
+        return {name: None, f"{name}_range": None}
+    median, low, high = (round(f(each), 3) for f in (statistics.median, min, max))
+    return {name: median, f"{name}_range": [low, high]}
 
 
 def in_processes(job: Mapping[str, Any], *, processes: int, threads: int) -> list[dict[str, Any]]:

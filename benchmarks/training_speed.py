@@ -106,7 +106,7 @@ def loop(quick: bool, turns: int, networks: list[str]) -> dict[str, Any]:
             say(f"loop, {network}, images/s:")
             rates = in_turns(who, turns)
             name = "small" if network == SMALL else network
-            result[f"{name}_speedup"] = ratio(rates, "ours", "plain")
+            result |= ratio(f"{name}_speedup", rates, "ours", "plain")
             for each, values in rates.items():
                 result[f"{name}_images_per_s_{each}"] = spread(values)
     return result
@@ -128,7 +128,7 @@ def gloo2(quick: bool, turns: int) -> dict[str, Any]:
 
         say("gloo2, images/s:")
         rates = in_turns({"two": partial(rate, 2, 1), "one": partial(rate, 1, 2)}, turns)
-    result: dict[str, Any] = {"gloo2_ratio": ratio(rates, "two", "one")}
+    result = ratio("gloo2_ratio", rates, "two", "one")
     for each, values in rates.items():
         result[f"gloo2_images_per_s_{each}"] = spread(values)
     return result
@@ -145,7 +145,7 @@ def data(quick: bool, turns: int) -> dict[str, Any]:
         }
         say("data, crops/s:")
         rates = in_turns(who, turns)
-    result: dict[str, Any] = {"data_headroom": ratio(rates, "input", "training")}
+    result = ratio("data_headroom", rates, "input", "training")
     for each, values in rates.items():
         result[f"data_crops_per_s_{each}"] = spread(values)
     return result
