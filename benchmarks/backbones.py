@@ -7,7 +7,8 @@ of 32 random crops, channels last, as engines and training run them: fp32, and b
 loss: a margin head costs next to nothing beside the network.
 
 Weights are random, which changes no rate. All networks take turns within each repeat, so that a
-busy machine hits all alike; given are the median over the repeats and the lowest and highest.
+busy machine hits all alike; given are the median over the repeats and the lowest and highest, and
+which CPU it was: bf16 is fast where it has units for it.
 
     make bench-backbones            # minutes: all networks, five times, in two precisions
     python -m benchmarks.backbones [--networks NAME …] [--repeats 5] [--training] [--table-only]
@@ -27,7 +28,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.figures import spread
+from benchmarks.figures import cpu, spread
 from facewright.models import NETWORKS, build_network
 from facewright.models.cost import network_cost
 from facewright.models.recognizer import WEIGHTS
@@ -149,7 +150,7 @@ def main() -> None:
         times = measured(options.networks, options.repeats, with_training=options.training)
         result = {name: row | times[name] for name, row in result.items()}
     print(table(result), file=sys.stderr)
-    about: dict = {"embedding": EMBEDDING, "batch": BATCH, "threads": torch.get_num_threads()}
+    about: dict = {"embedding": EMBEDDING, "batch": BATCH} | cpu()
     if not options.table_only:
         about["repeats"] = options.repeats
     print(json.dumps(about | {"networks": result}))

@@ -14,8 +14,8 @@ told here in other words, for one process and any device:
 Left out is what would only slow it down: `DistributedDataParallel` around one process, its
 distributed softmax, its logging and its verification between steps. Left out too, and of use to it
 on a GPU, is its `DataLoaderX`, which gets the next batch in a thread and copies it on a stream of
-its own; what that is worth was not measured, and a CPU has nothing of it. Its crops are JPEGs in
-a `.rec`; here they come from the same source as for the loop that it is compared with.
+its own: what that is worth was not measured. Its crops are JPEGs in a `.rec`; here they come from
+the same source as for the loop that it is compared with.
 """
 
 import math

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.figures import spread
+from benchmarks.figures import cpu, spread
 from benchmarks.plain_loop import plain_rate
 from benchmarks.training_crops import (
     fit_settings,
@@ -52,18 +52,11 @@ def sizes(network: str, quick: bool) -> tuple[int, int, int, int]:
     return (8, embedding, 1, 2) if quick else (batch, embedding, warm, steps)
 
 
-def cpu() -> dict[str, Any]:
-    """What this machine has for bf16, on which the ratios hang."""
-    can = torch.cpu.get_capabilities()
-    units = {name: bool(can.get(name)) for name in ("amx_bf16", "avx512_bf16")}
-    about = {"cpu": can.get("cpu_name"), "torch_cpu": torch.backends.cpu.get_cpu_capability()}
-    return about | units | {"threads": torch.get_num_threads(), "gflops": convolution_rates()}
-
-
 def convolution_rates() -> dict[str, float]:
     """Forward and backward of one 3×3 convolution as both loops have it, 10⁹ operations a second.
 
-    Most of training is convolutions: their ratio is about what bf16 can give on this machine.
+    Of all threads together. Most of training is convolutions: their ratio is about what bf16 can
+    give on this machine.
     """
     size, channels, side = 32, 128, 14
     rates = {}
@@ -87,7 +80,7 @@ def convolution_rates() -> dict[str, float]:
 
 def loop(quick: bool, turns: int, networks: list[str]) -> dict[str, Any]:
     """Ours against the plain loop: the same network, crops, batch and cores, in turns."""
-    result: dict[str, Any] = {"loop_cpu": cpu()}
+    result: dict[str, Any] = {"loop_cpu": cpu() | {"gflops": convolution_rates()}}
     with generated(quick) as crops:
         for network in networks:
             batch, embedding, warm, steps = sizes(network, quick)
