@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from benchmarks.training_crops import fit_settings, write_crops
-from benchmarks.training_faces import RECIPE, WORK, prepare, recipe, view1_imports, work
+from benchmarks.training_faces import RECIPE, prepare, recipe, view1_imports, work
 from facewright.datasets.crops import Crops
 from facewright.files import code_digest, values_digest, write_json
 from facewright.progress import say
@@ -28,7 +28,6 @@ from facewright.training.validation import Part, embed, hold_out, part_of, true_
 
 HELD = 200  # people
 HELD_SEED = 0  # the same people in all trainings
-FOLDER = WORK / "ablations"
 
 # What all are compared with, so that the table stays one table: the recipe for LFW with these.
 START: dict[str, Any] = {
@@ -58,6 +57,12 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "no colour": {"augmentation": dict.fromkeys(("brightness", "contrast", "saturation"), 0.0)},
     "no erased rectangle": {"augmentation": {"erase": 0.0}},
     "erased rectangle 0.5": {"augmentation": {"erase": 0.5}},
+    "geometry 15°, 10 %, 10 %": {"augmentation": {"rotation": 15.0, "zoom": 0.1, "shift": 0.1}},
+    "no geometry, cosface 0.3, weight decay 0.001": {
+        "augmentation": {"rotation": 0.0, "zoom": 0.0, "shift": 0.0},
+        "head": {"name": "cosface", "scale": 32.0, "margin": 0.3},
+        "weight_decay": 0.001,
+    },
     "wider geometry": {"augmentation": {"rotation": 15.0, "zoom": 0.15, "shift": 0.08}},
     "low resolution 0.2": {"augmentation": {"lowres": 0.2}},
     "noise, JPEG 0.1": {"augmentation": {"noise": 0.1, "jpeg": 0.1}},
@@ -84,7 +89,9 @@ def ablations(
     base |= {"epochs": epochs, "min_photos": params["validate"]["min_images_per_identity"]}
     if quick:
         base |= {"epochs": 1, "network": "resnet_tiny", "batch_size": 16}
-    whole = all_crops(quick, crops)
+    folder = work(quick) / "ablations"
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = all_crops(quick, folder, crops)
     training, held = hold_out(whole, identities=5 if quick else HELD, seed=HELD_SEED)
     assert held is not None
     settings = {
@@ -95,18 +102,16 @@ def ablations(
     if quick:
         settings = dict(list(settings.items())[:3] + list(settings.items())[-2:])
     rows = {
-        name: [measured(name, training, held, made, seed, whole.digest) for seed in seeds]
+        name: [measured(name, training, held, made, seed, whole.digest, folder) for seed in seeds]
         for name, made in settings.items()
     }
     text = table(rows, epochs=base["epochs"], held=held)
     say(text)
-    folder = work(quick) / "ablations"
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(text + "\n")
     return {"ablations_epochs": base["epochs"], "ablations": rows}
 
 
-def all_crops(quick: bool, crops: Path | None) -> Crops:
+def all_crops(quick: bool, folder: Path, crops: Path | None) -> Crops:
     """Crops of identities with one photo too; those of View 1's preparation leave these out."""
     if crops is not None:
         return Crops(crops)
@@ -116,7 +121,7 @@ def all_crops(quick: bool, crops: Path | None) -> Crops:
             write_crops(root, crops=120, identities=30)
         return Crops(root)
     params = recipe(quick, min_images_per_identity=1)
-    prepared = prepare(FOLDER / "crops", params, view1_imports(FOLDER, quick))
+    prepared = prepare(folder / "crops", params, view1_imports(folder, quick))
     return Crops(prepared / "artifacts" / "align" / "train")
 
 
@@ -126,13 +131,19 @@ def changed(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
 
 
 def measured(
-    name: str, training: CropSource, held: Part, settings: dict[str, Any], seed: int, digest: str
+    name: str,
+    training: CropSource,
+    held: Part,
+    settings: dict[str, Any],
+    seed: int,
+    digest: str,
+    folder: Path,
 ) -> dict[str, float]:
     """Held-out figures of one training, or those that an earlier run kept."""
     key = values_digest(
         [settings, seed, digest, held.identities, code_digest("models", "training")]
     )
-    done = FOLDER / "results" / f"{key[:16]}.json"
+    done = folder / "results" / f"{key[:16]}.json"
     if done.is_file():
         say(f"ablations: {name}, seed {seed}: kept from an earlier run")
         kept: dict[str, float] = json.loads(done.read_text())

@@ -22,7 +22,7 @@ from facewright.datasets.crops import Crops
 from facewright.datasets.readers.lfw import read_pairs, read_people
 from facewright.engines import load_recognizer
 from facewright.evaluation import score_pairs, verification_metrics
-from facewright.files import code_digest, values_digest, write_json, write_yaml
+from facewright.files import code_digest, file_digest, values_digest, write_json, write_yaml
 from facewright.progress import say
 from facewright.workers import usable_cores
 
@@ -227,9 +227,7 @@ def facewright(folder: Path, *arguments: object) -> None:
 
 def prepare(folder: Path, params: dict[str, Any], imports: Imports) -> Path:
     """Imported, validated and aligned once for all trainings; goes on where it was cut off."""
-    code = code_digest("datasets", "detection", "alignment")
-    lists = [Path(str(part)).name for arguments in imports.values() for part in arguments]
-    key = values_digest([params["validate"], params["align"], sorted(imports), lists, code])
+    key = prepared_key(params, imports)
     if not (folder / "key").is_file() or (folder / "key").read_text() != key:
         for made in ("data", "artifacts"):  # seeds stay: their keys tell whether they still hold
             shutil.rmtree(folder / made, ignore_errors=True)
@@ -255,6 +253,19 @@ def prepare(folder: Path, params: dict[str, Any], imports: Imports) -> Path:
         sys.exit(f"{len(shared)} identities are in training and in verification: no result")
     say(f"{folder.name}: prepared in {(time.monotonic() - begin) / 60:.1f} minutes")
     return folder
+
+
+def prepared_key(params: dict[str, Any], imports: Imports) -> str:
+    """Of all that a preparation comes from: of archives the names alone, which are gigabytes."""
+    parts = [part for arguments in imports.values() for part in arguments]
+    given = [
+        file_digest(part)
+        if isinstance(part, Path) and part.suffix in (".txt", ".tsv")
+        else Path(str(part)).name
+        for part in parts
+    ]
+    code = code_digest("datasets", "detection", "alignment")
+    return values_digest([params["validate"], params["align"], sorted(imports), given, code])
 
 
 def project(folder: Path, params: dict[str, Any]) -> None:
