@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from benchmarks import (
     backbones,
@@ -20,9 +21,12 @@ from benchmarks import (
     training_ablations,
     training_crops,
     training_faces,
+    training_gpu,
     training_speed,
     training_worker,
 )
+from facewright.models import build_network
+from facewright.models.weights import save_network
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,13 +44,21 @@ def is_spread(figures: dict[str, float]) -> bool:
     return 0 < figures["low"] <= figures["median"] <= figures["high"]
 
 
+def is_range(name: str, result: dict[str, Any]) -> bool:
+    low, high = result[f"{name}_range"]
+    return bool(0 < low <= result[name] <= high)
+
+
 def test_backbones_are_timed_in_use_and_in_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(backbones, "BATCH", 2)
     calls(monkeypatch, "--networks", "resnet_tiny", "--repeats", "2", "--training")
     backbones.main()
-    row = last_line(capsys)["networks"]["resnet_tiny"]
+    result = last_line(capsys)
+    assert result["cpu"]
+    assert {type(result[unit]) for unit in ("amx_bf16", "avx512_bf16")} == {bool}
+    row = result["networks"]["resnet_tiny"]
     assert row["bytes"] > 4 * row["parameters"]
     kinds = {key for key in row if "images_per_s" in key}
     assert kinds == {
@@ -61,7 +73,13 @@ def test_loop_and_data_and_gpu_run_through_the_command(
     monkeypatch.setattr(training, "keep_to", lambda cores: None)
     calls(monkeypatch, "loop", "data", "gpu", "--networks", "resnet_small", "--quick")
     training.main()
-    result = last_line(capsys)
+    printed = capsys.readouterr()
+    result = json.loads(printed.out.splitlines()[-1])
+    # Whoever is cut off has the figures of the parts that were done.
+    so_far = [line.partition("gpu so far: ")[2] for line in printed.err.splitlines()]
+    told = [json.loads(line) for line in so_far if line]
+    assert [("gpu_million_all_gb" in each) for each in told] == [False, True]
+    assert told[-1].items() <= result.items()
     assert set(training.KEYS) <= set(result)
     assert result["quick"] is True
     assert result["small_speedup"] > 0
@@ -72,8 +90,42 @@ def test_loop_and_data_and_gpu_run_through_the_command(
     assert result["gpu"] == (torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     for who in ("ours", "plain_fp32", "plain_bf16"):
         assert is_spread(result[f"gpu_resnet_tiny_images_per_s_{who}"]), who
-    assert result["gpu_million_all_images_per_s"] > 0
-    assert result["gpu_million_sampled_images_per_s"] > 0
+    assert is_range("small_speedup", result)
+    assert is_range("data_headroom", result)
+    for name in ("speedup_over_plain_bf16", "speedup_over_plain_fp32"):
+        assert is_range(f"gpu_resnet_tiny_{name}", result)
+    assert is_spread(result["gpu_million_all_images_per_s"])
+    assert is_spread(result["gpu_million_sampled_images_per_s"])
+
+
+def test_a_ratio_is_of_each_turn_and_of_none_without_both() -> None:
+    rates = {"a": [2.0, 9.0, 4.0, 5.0], "b": [1.0, 3.0, 2.0], "failed": []}
+    assert training_crops.ratio("r", rates, "a", "b") == {"r": 2.0, "r_range": [2.0, 3.0]}
+    assert training_crops.ratio("r", rates, "a", "failed") == {"r": None, "r_range": None}
+    assert training_crops.ratio("r", rates, "absent", "b") == {"r": None, "r_range": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H200", 989.5),
+        ("NVIDIA H200 NVL", 835.5),
+        ("NVIDIA H100 80GB HBM3", 989.5),
+        ("NVIDIA H100 PCIe", 756.5),
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA L40S", 362.0),
+        ("NVIDIA L40", None),
+        ("NVIDIA A10", 125.0),
+        ("NVIDIA A10G", None),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("cpu", None),
+    ],
+)
+def test_a_device_has_the_peak_of_its_own_name(name: str, peak: float | None) -> None:
+    assert training_gpu.peak_of(name) == peak
 
 
 def in_this_process(job: dict[str, Any], *, processes: int, threads: int) -> list[dict[str, Any]]:
@@ -91,7 +143,7 @@ def test_two_processes_and_memory_are_told_of(
     monkeypatch.setenv("SCRATCH", str(tmp_path))
     monkeypatch.setattr(training_speed, "in_processes", in_this_process)
     monkeypatch.setattr(training_speed, "PROCESSES", (2,))
-    assert training_speed.gloo2(True, 1)["gloo2_ratio"] > 0
+    assert is_range("gloo2_ratio", training_speed.gloo2(True, 1))
     result = training_speed.memory(True)
     for kind in ("mb_per_rank_2", "mb_per_rank_2_sampled", "mb_per_rank_2_base"):
         assert result[f"memory_{kind}"] > 50
@@ -114,7 +166,6 @@ def test_ablations_fill_a_table_and_what_is_done_is_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(training_faces, "WORK", tmp_path)
-    monkeypatch.setattr(training_ablations, "FOLDER", tmp_path / "ablations")
     only = ["softmax", "identities with three photos or more"]
     first = training_ablations.ablations(True, [1], 1, only, None)
     rows = first["ablations"]
@@ -125,6 +176,7 @@ def test_ablations_fill_a_table_and_what_is_done_is_kept(
     assert said.count("kept from an earlier run") == 0
     assert training_ablations.ablations(True, [1], 1, only, None) == first
     assert capsys.readouterr().err.count("kept from an earlier run") == 3
+    assert [each.name for each in tmp_path.iterdir()] == ["quick"]  # apart from what took hours
 
 
 def test_the_guide_lists_what_was_not_run() -> None:
@@ -133,6 +185,86 @@ def test_the_guide_lists_what_was_not_run() -> None:
     result = json.loads((ROOT / "docs" / "results" / "2026-11-training-ablations.json").read_text())
     run = set(result["result"]["ablations"])
     assert set(re.findall("`([^`]+)`", told)) == set(training_ablations.VARIATIONS) - run
+
+
+# --- View 1 --------------------------------------------------------------------------------------
+
+
+def aligned(folder: Path) -> None:
+    """Crops to train on, which only their digest is taken of, and twenty pairs of ten people: the
+    genuine ones are one picture twice, of which every network makes an accuracy of 1."""
+    training_crops.write_crops(folder / "train", crops=4, identities=2)
+    training_crops.write_crops(folder / "verify", crops=10, identities=10)
+    manifest = pd.read_parquet(folder / "verify" / "manifest.parquet")
+    copies = manifest.assign(id=manifest["id"] + "-again")
+    pd.concat([manifest, copies]).to_parquet(folder / "verify" / "manifest.parquet")
+    ids, folds = manifest["id"], np.arange(10) % 5
+    genuine = pd.DataFrame({"fold": folds, "label": 1, "a": ids, "b": copies["id"]})
+    impostor = genuine.assign(label=0, b=np.roll(ids, 1))
+    pd.concat([genuine, impostor]).to_parquet(folder / "verify" / "pairs.parquet")
+
+
+def test_view_1_tells_mean_range_and_minutes_of_its_seeds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained: list[str] = []
+
+    def trained_teacher(folder: Path) -> None:
+        trained.append(folder.name)
+        seed = yaml.safe_load((folder / "params.yaml").read_text())["train"]["seed"]
+        torch.manual_seed(seed)
+        network = build_network("resnet_tiny", embedding_size=8)
+        (folder / "artifacts" / "train").mkdir()
+        about = {"embedding_size": 8, "data_digest": "", "code_digest": ""}
+        teacher = folder / "artifacts" / "train" / "teacher"
+        save_network(teacher, network, name="teacher", network="resnet_tiny", **about)
+        rest = {"crops": 4, "identities": 2, "images_per_second": 10.0, "data_wait": 0.0}
+        (folder / "artifacts" / "train" / "metrics.json").write_text(
+            json.dumps({"seconds": 90 * seed} | rest)
+        )
+
+    def scores(folder: Path, *, flip: bool) -> pd.DataFrame:
+        """The second seed knows nobody of the first fold again: two of twenty pairs are wrong."""
+        table = teacher_scores(folder, flip=flip)
+        missed = (folder.name == "seed-2") & (table["fold"] == 0) & (table["label"] == 1)
+        return table.assign(similarity=table["similarity"].mask(missed, -1.0))
+
+    prepared, teacher_scores = tmp_path / "view1", training_faces.teacher_scores
+    training_faces.project(prepared, training_faces.recipe(True))
+    aligned(prepared / "artifacts" / "align")
+    monkeypatch.setattr(training_faces, "trained_teacher", trained_teacher)
+    monkeypatch.setattr(training_faces, "teacher_scores", scores)
+    result = training_faces.per_seed("view1", prepared, [1, 2], True)
+    rows = result.pop("view1_seeds")
+    assert result == {
+        "view1_accuracy_mean": 0.95,
+        "view1_accuracy_range": [0.9, 1.0],
+        "view1_minutes": 2.25,
+    }
+    assert [(row["accuracy"], row["train_minutes"]) for row in rows.values()] == [
+        (1.0, 1.5),
+        (0.9, 3.0),
+    ]
+    assert all(row["ci_low"] <= row["accuracy"] <= row["ci_high"] for row in rows.values())
+    assert {(row["pairs"], row["failures"]) for row in rows.values()} == {(20, 0)}
+    # What is there is kept, unless it was made otherwise.
+    assert training_faces.per_seed("view1", prepared, [1], True)["view1_accuracy_mean"] == 1.0
+    assert trained == ["seed-1", "seed-2"]
+    params = training_faces.recipe(True)
+    params["train"]["epochs"] = 7
+    training_faces.project(prepared, params)
+    training_faces.per_seed("view1", prepared, [1], True)
+    assert trained == ["seed-1", "seed-2", "seed-1"]
+
+
+def test_a_preparation_is_that_of_its_lists(tmp_path: Path) -> None:
+    people = training_faces.written(tmp_path / "people.txt", ["A", "B"])
+    imports: training_faces.Imports = {"train/lfw": [tmp_path / "lfw.tgz", "--people", people]}
+    params = training_faces.recipe(True)
+    before = training_faces.prepared_key(params, imports)
+    assert training_faces.prepared_key(params, imports) == before
+    training_faces.written(people, ["A", "C"])
+    assert training_faces.prepared_key(params, imports) != before
 
 
 # --- View 2 in full ------------------------------------------------------------------------------
