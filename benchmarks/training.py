@@ -24,13 +24,14 @@ The ratio of loop hangs on the bf16 units of the CPU, which are told with it: AM
 matrices, AVX512_BF16 pairs of numbers; without either ours trains in fp32 as well.
 
 Images of view1, view2 and ablations come from ../shared/data (or $FACEWRIGHT_DATA); what is done
-of them is kept in build/training/, so that a run that was cut off goes on: --prepare stops before
-anything is trained, for a machine with a GPU that is there for minutes. loop, gloo2, data and
-memory measure the CPU, on two cores, whatever else is there; the views and ablations keep to two
-cores where there is no GPU. --quick makes everything tiny, and gpu runs on the CPU where there is
-no other: it tests the script, and measures nothing. A part that fails is told, and the others are
-measured; the exit code is then 1. The last line is one JSON object; null stands for what was not
-run.
+of them is kept in build/training/, so that a run that was cut off goes on. --prepare stops before
+anything is trained; where the trainings then run they need the whole environment, these images and
+build/training/ (for view2_full ten folds of crops). loop, gloo2, data and memory measure the CPU,
+on two cores, whatever else is there; the views and ablations keep to two cores where there is no
+GPU. --quick makes everything tiny, and gpu runs on the CPU where there is no other: it tests the
+script, and measures nothing. A part that fails is told, and the others are measured; the exit code
+is then 1. The last line is one JSON object; null stands for what was not run. Rates are medians of
+the turns with the least and the most; ratios are of each turn, told in the same way.
 """
 
 import argparse
