@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from facewright.errors import TrainingError
 from facewright.models import build_network
+from facewright.refusals import refuse_frozen
 from facewright.training.batches import seed_of
 from facewright.training.checkpoint import Checkpoint, checkpoint_digest
 from facewright.training.classifier import Classifier
@@ -189,12 +190,9 @@ def build_learner(
                 f"the recognizer to start from is no {network} with embeddings of "
                 f"{embedding_size} values: set network and embedding_size to what its card says"
             ) from error
+    if reason := refuse_frozen(frozen, start):
+        raise TrainingError(f"frozen is {frozen}: {reason}")
     if frozen:
-        if start is None:
-            raise TrainingError(
-                "frozen is true and start is null, so that features would stay as they were drawn: "
-                "name a recognizer to start from, or set frozen to false"
-            )
         freeze(module)
     module.to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     classifier = Classifier(

@@ -16,6 +16,7 @@ from facewright.errors import TrainingError
 from facewright.files import values_digest, write_json
 from facewright.models.heads import build_head
 from facewright.progress import progress, say
+from facewright.refusals import refuse_triplets
 from facewright.training.augmentation import apply_changes, draw_changes
 from facewright.training.batches import (
     CropSource,
@@ -121,11 +122,8 @@ def fit(
     """
     # First of all, while nothing but the arguments is there.
     settings = {name: value for name, value in locals().items() if name not in OF_A_PROCESS}
-    if head["name"] == "triplet" and (crops_per_identity or 1) < 2:
-        raise TrainingError(
-            f"crops_per_identity is {crops_per_identity}: head triplet learns from two crops of a "
-            "person in a step: set it to 2 or more"
-        )
+    if reason := refuse_triplets(crops_per_identity, batch_size, passes, head["name"]):
+        raise TrainingError(f"crops_per_identity is {crops_per_identity}: {reason}")
     with (
         process_group() as group,
         only_writer(checkpoint_dir, group),

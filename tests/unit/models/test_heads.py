@@ -274,9 +274,9 @@ def test_loss_is_made_of_the_parts_that_a_wrapper_calls(name: str) -> None:
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ({"u_a": 2.0}, r"u_a is 2\.0 and l_a 2\.0"),
-        ({"u_a": 1.0}, r"u_a is 1\.0 and l_a 2\.0"),
-        ({"u_m": 0.4}, r"u_m is 0\.4 and l_m 0\.45"),
+        ({"u_a": 2.0}, r"u_a is 2\.0: must be above l_a, 2\.0"),
+        ({"u_a": 1.0}, r"u_a is 1\.0: must be above l_a, 2\.0"),
+        ({"u_m": 0.4}, r"u_m is 0\.4: must not be below l_m, 0\.45"),
     ],
 )
 def test_magface_refuses_bounds_without_room(bounds: dict[str, float], message: str) -> None:

@@ -184,15 +184,20 @@ def test_a_loss_that_is_no_number_stops_with_step_and_crops() -> None:
         ({"head": {"name": "cosface", "scale": 16.0}}, "margin is missing"),
         ({"schedule": {"name": "linear"}}, "unknown schedule"),
         ({"optimizer": "lion"}, "unknown optimizer"),
-        ({"frozen": True}, "frozen is true and start is null"),
+        ({"frozen": True}, "frozen is True: without a start"),
         ({"head": TRIPLET, "label_smoothing": 0.0}, "crops_per_identity is None: head triplet"),
         (
             {"head": TRIPLET, "label_smoothing": 0.0, "crops_per_identity": 1},
             "crops_per_identity is 1: head triplet",
         ),
-        ({"head": TRIPLET, "crops_per_identity": 4}, "no classes for label_smoothing 0.1"),
-        ({"head": MAGFACE | {"u_a": 2.0}}, r"u_a is 2\.0 and l_a 2\.0"),
-        ({"head": MAGFACE | {"l_m": 0.9}}, r"u_m is 0\.8 and l_m 0\.9"),
+        (
+            {"head": TRIPLET, "label_smoothing": 0.0, "crops_per_identity": 4, "passes": 2},
+            "crops_per_identity is 4: head triplet .* batch_size 8 .* raise it to 16",
+        ),
+        ({"crops_per_identity": 4, "batch_size": 10}, "is 4: batch_size 10 is no multiple"),
+        ({"head": TRIPLET, "crops_per_identity": 4}, r"label_smoothing is 0\.1: .* no classes"),
+        ({"head": MAGFACE | {"u_a": 2.0}}, r"u_a is 2\.0: must be above l_a, 2\.0"),
+        ({"head": MAGFACE | {"l_m": 0.9}}, r"u_m is 0\.8: must not be below l_m, 0\.9"),
     ],
 )
 def test_unknown_names_and_settings_that_teach_nothing_are_refused(
