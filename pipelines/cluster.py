@@ -76,9 +76,12 @@ class Toleration(Section):
         Annotated[str, AfterValidator(_value)] | None,
         Field(validate_default=True),
         beside(
+            lambda value, operator: (
+                None
+                if (value is None) == (operator == "Exists")
+                else "give a value, or operator: Exists, which takes any"
+            ),
             "operator",
-            lambda value, operator: (value is None) == (operator == "Exists"),
-            "give a value, or operator: Exists, which takes any",
         ),
     ] = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None  # None: all
@@ -97,9 +100,12 @@ class Step(Node):
     shared_memory: Annotated[
         Amount | None,
         beside(
+            lambda part, whole: (
+                None
+                if part is None or _bytes(part) < _bytes(whole)
+                else "it is a part of the step's memory: take less than that"
+            ),
             "memory",
-            lambda part, whole: part is None or _bytes(part) < _bytes(whole),
-            "it is a part of the step's memory: take less than that",
         ),
     ] = None
     gpus: Annotated[int, Field(ge=0, le=1)]  # a step is one process, which uses one GPU

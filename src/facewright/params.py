@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from facewright.errors import ParamsError
 from facewright.params_heads import Count, Head, Positive, Section, Share, beside
+from facewright.refusals import refuse_frozen, refuse_smoothing, refuse_split, refuse_triplets
 
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -133,24 +134,13 @@ class Train(Section):
     embedding_size: Count
     dropout: Annotated[float, Field(ge=0, lt=1)]
     start: str | None
-    frozen: Annotated[
-        bool,
-        beside(
-            "start",
-            lambda frozen, start: start is not None or not frozen,
-            "needs a recognizer to start from: set start, or frozen to false",
-        ),
-    ]
+    frozen: Annotated[bool, beside(refuse_frozen, "start")]
     head: Head
     sampled_identities: Annotated[float, Field(gt=0, le=1)]
     label_smoothing: Annotated[
         float,
         Field(ge=0, lt=1),
-        beside(
-            "head",
-            lambda smoothing, head: head.name != "triplet" or smoothing == 0,
-            "head triplet has no classes to smooth over: set it to 0",
-        ),
+        beside(lambda value, head: refuse_smoothing(value, head.name), "head"),
     ]
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
@@ -158,10 +148,10 @@ class Train(Section):
     crops_per_identity: Annotated[
         Count | None,
         beside(
-            "head",
-            lambda crops, head: head.name != "triplet" or (crops or 1) > 1,
-            "head triplet learns from two crops of a person in a step: set it to 2 or more",
+            lambda value, batch, passes, head: refuse_triplets(value, batch, passes, head.name),
+            *("batch_size", "passes", "head"),
         ),
+        beside(refuse_split, "batch_size", "passes"),
     ]
     optimizer: Literal["sgd", "adamw"]
     learning_rate: Positive

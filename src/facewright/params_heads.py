@@ -1,10 +1,11 @@
 """The heads of params.yaml's `train` section, and what all sections are made of."""
 
-import operator
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+from facewright.refusals import refuse_margins, refuse_norms
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -12,13 +13,15 @@ Count = Annotated[int, Field(ge=1)]
 Margin = Annotated[float, Field(ge=0, lt=1.6)]  # a cosine, or radians
 
 
-def beside(other: str, fits: Callable[[Any, Any], bool], message: str) -> AfterValidator:
-    """Refuse a value that does not fit beside that of `other`, a key before it."""
+def beside(refuse: Callable[..., str | None], *others: str) -> AfterValidator:
+    """Refuse a value for the reason that it does not fit beside those of `others`, keys before."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
-        # Where `other` is itself wrong it is missing here, and is told of.
-        if other in info.data and not fits(value, info.data[other]):
-            raise ValueError(message)
+        # One of them that is itself wrong is missing here, and is told of.
+        if all(other in info.data for other in others):
+            reason = refuse(value, *(info.data[other] for other in others))
+            if reason:
+                raise ValueError(reason)
         return value
 
     return AfterValidator(check)
@@ -80,9 +83,9 @@ class MagFace(Section):
     name: Literal["magface"]
     scale: Positive
     l_a: Positive
-    u_a: Annotated[Positive, beside("l_a", operator.gt, "must be above l_a")]
+    u_a: Annotated[Positive, beside(refuse_norms, "l_a")]
     l_m: Margin
-    u_m: Annotated[Margin, beside("l_m", operator.ge, "must not be below l_m")]
+    u_m: Annotated[Margin, beside(refuse_margins, "l_m")]
     lambda_g: Annotated[float, Field(ge=0)]
 
 

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "facewright"
 FLOORS = (
-    {"errors", "files", "progress", "workers"},
+    {"errors", "files", "progress", "refusals", "workers"},
     {"models", "datasets", "detection", "alignment", "cluster"},
     {"training", "engines"},
     {"compression", "evaluation"},

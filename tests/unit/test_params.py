@@ -15,6 +15,7 @@ RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
 FILES = [ROOT / "params.yaml", *RECIPES]
 GUIDE = (ROOT / "docs" / "guides" / "training.md").read_text()
 TRIPLET = {"name": "triplet", "margin": 0.2}
+SOFTMAX = {"name": "softmax"}
 MAGFACE = {"name": "magface", "scale": 64.0, "l_a": 10.0, "u_a": 110.0, "l_m": 0.45, "u_m": 0.8}
 MAGFACE |= {"lambda_g": 35.0}
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
@@ -126,13 +127,13 @@ def test_every_key_of_params_has_a_comment() -> None:
             "train",
             "head",
             MAGFACE | {"u_a": 10.0},
-            r"train\.head\.magface\.u_a: .*above l_a, got 10\.0",
+            r"train\.head\.magface\.u_a: .*above l_a, .*got 10\.0",
         ),
         (
             "train",
             "head",
             MAGFACE | {"u_m": 0.4},
-            r"train\.head\.magface\.u_m: .*not be below l_m, got 0\.4",
+            r"train\.head\.magface\.u_m: .*not be below l_m, .*got 0\.4",
         ),
         ("compile", "targets", ["86"], r"compile\.targets\.0: .*pattern"),
         ("evaluate", "fmr_targets", [], r"evaluate\.fmr_targets: .*at least 1"),
@@ -159,6 +160,37 @@ def test_triplets_need_two_crops_of_a_person(folder: Path, each: int | None, fit
         return
     with pytest.raises(
         ParamsError, match=rf"train\.crops_per_identity: .*two crops .*got {each}"
+    ) as caught:
+        params.load("train")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("head", "batch", "each", "passes", "message"),
+    [
+        (TRIPLET, 8, 4, 1, None),
+        (TRIPLET, 16, 4, 2, None),
+        (TRIPLET, 4, 4, 1, "two people in a pass, .* passes 1 .* raise it to 8 or more"),
+        (TRIPLET, 8, 4, 2, "passes 2 batch_size 8 .* raise it to 16 or more"),
+        (TRIPLET, 8, 2, 4, "passes 4 batch_size 8 .* raise it to 16 or more"),
+        (SOFTMAX, 8, 4, 2, None),
+        (SOFTMAX, 10, 4, 1, "batch_size 10 is no multiple of it"),
+        (SOFTMAX, 128, 4, 3, "batch_size 128 is no multiple of 3 passes of it"),
+    ],
+)
+def test_a_pass_holds_whole_people_and_for_triplets_two(
+    folder: Path, head: dict[str, Any], batch: int, each: int, passes: int, message: str | None
+) -> None:
+    edit("train", "head", head)
+    edit("train", "label_smoothing", 0.0)
+    edit("train", "batch_size", batch)
+    edit("train", "passes", passes)
+    edit("train", "crops_per_identity", each)
+    if message is None:
+        params.load("train")
+        return
+    with pytest.raises(
+        ParamsError, match=rf"train\.crops_per_identity: .*{message}.*got {each}"
     ) as caught:
         params.load("train")
     assert "\n" not in str(caught.value)

@@ -15,7 +15,7 @@ from facewright.models import build_network
 from facewright.progress import progress
 from facewright.training.augmentation import apply_changes, draw_changes
 from facewright.training.batches import CropSource, make_plan, read_ahead, seed_of
-from facewright.training.loop import REPORT_EVERY, Report, Trained
+from facewright.training.loop import REPORT_EVERY, Report, Trained, not_finite
 from facewright.training.precision import precision_on
 from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
 
@@ -43,7 +43,7 @@ def distill(
     The loss is 1 - cosine to the teacher's embedding, plus `relation_weight` times
     `relation_loss`. AdamW with linear warm-up and a cosine, channels-last, on one process. The
     same crops, teacher, parameters, machine and number of threads give, on a CPU, the same
-    weights.
+    weights. PyTorch's generators of the CPU and of the GPU are afterwards as they were.
 
     Args:
         crops: as `training.fit` takes them; labels are not used.
@@ -56,79 +56,87 @@ def distill(
 
     Raises:
         TrainingError: an unknown network, too few crops, a teacher with another embedding size,
-            or a loss that is not finite.
+            or a loss, gradient or weight that is not finite.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = precision_on(device, precision, fp16=False)
     plan = make_plan(crops, batch_size=batch_size, epochs=epochs, seed=seed)
-    with torch.random.fork_rng(devices=[]):
+    gpus = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(seed_of(seed, "weights", 0))
         student = build_network(network, embedding_size=embedding_size)
-    guide = copy.deepcopy(teacher).eval()  # the caller's stays where and as it is
-    for module in (student, guide):
-        module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    student.train()
-    update = build_optimizer(
-        student.parameters(), name="adamw", learning_rate=learning_rate, weight_decay=weight_decay
-    )
-    history: list[dict[str, float]] = []
-    since = {"loss": 0.0, "cosine": 0.0, "steps": 0, "crops": 0}
-    begin = clock = time.monotonic()
-    batches = progress(read_ahead(crops, plan), total=plan.steps, label="distill steps")
-    waits = 0.0
-    for step, images, waited in batches:
-        waits += waited
-        generator = torch.Generator().manual_seed(seed_of(seed, "changes", step.number))
-        changes = draw_changes(len(step.crops), augmentation, generator)
-        inputs = apply_changes(images.to(device), changes)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            with torch.no_grad():
-                wanted = guide(inputs)
-            given = student(inputs)
-        if given.shape != wanted.shape:
-            raise TrainingError(
-                f"the teacher's embeddings have {wanted.shape[1]} values, the student's "
-                f"{given.shape[1]}: embedding_size must be the teacher's"
-            )
-        given, wanted = F.normalize(given.float()), F.normalize(wanted.float())
-        cosine = (given * wanted).sum(dim=1).mean()
-        loss: Tensor = 1 - cosine + relation_weight * relation_loss(given, wanted)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"distillation became unstable at step {step.number + 1}: loss {value}: lower "
-                "learning_rate, or lengthen warmup"
-            )
-        rate = learning_rate_at(
-            step.number,
-            steps=plan.steps,
-            peak=learning_rate,
-            warmup=warmup,
-            schedule={"name": "cosine"},
+        guide = copy.deepcopy(teacher).eval()  # the caller's stays where and as it is
+        for module in (student, guide):
+            module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        student.train()
+        update = build_optimizer(
+            student.parameters(),
+            name="adamw",
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
         )
-        set_learning_rate(update, rate)
-        update.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(student.parameters(), clip_norm)
-        update.step()
+        history: list[dict[str, float]] = []
+        since = {"loss": 0.0, "cosine": 0.0, "steps": 0, "crops": 0}
+        begin = clock = time.monotonic()
+        batches = progress(read_ahead(crops, plan), total=plan.steps, label="distill steps")
+        waits = 0.0
+        for step, images, waited in batches:
+            waits += waited
+            generator = torch.Generator().manual_seed(seed_of(seed, "changes", step.number))
+            changes = draw_changes(len(step.crops), augmentation, generator)
+            inputs = apply_changes(images.to(device), changes)
+            torch.manual_seed(seed_of(seed, "dropout", step.number))  # and stochastic depth
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                with torch.no_grad():
+                    wanted = guide(inputs)
+                given = student(inputs)
+            if given.shape != wanted.shape:
+                raise TrainingError(
+                    f"the teacher's embeddings have {wanted.shape[1]} values, the student's "
+                    f"{given.shape[1]}: embedding_size must be the teacher's"
+                )
+            given, wanted = F.normalize(given.float()), F.normalize(wanted.float())
+            cosine = (given * wanted).sum(dim=1).mean()
+            loss: Tensor = 1 - cosine + relation_weight * relation_loss(given, wanted)
+            rate = learning_rate_at(
+                step.number,
+                steps=plan.steps,
+                peak=learning_rate,
+                warmup=warmup,
+                schedule={"name": "cosine"},
+            )
+            set_learning_rate(update, rate)
+            update.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            length = nn.utils.clip_grad_norm_(student.parameters(), clip_norm)
+            numbers = torch.stack((loss.detach(), length, cosine.detach()))
+            value, norm, alike = numbers.tolist()  # one wait
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                raise TrainingError(not_finite(step, crops, value, norm, rate, what="distillation"))
+            update.step()
 
-        since["loss"] += value
-        since["cosine"] += float(cosine.detach())
-        since["steps"] += 1
-        since["crops"] += len(step.crops)
-        done = step.number + 1
-        if done % REPORT_EVERY == 0 or done % plan.steps_per_epoch == 0:
-            now = time.monotonic()
-            metrics = {
-                "train_loss": since["loss"] / since["steps"],
-                "cosine": since["cosine"] / since["steps"],
-                "learning_rate": rate,
-                "images_per_second": since["crops"] / (now - clock),
-            }
-            history.append({"step": done, "epoch": step.epoch + 1, **metrics})
-            report(metrics, done)
-            since, clock = dict.fromkeys(since, 0), now
-    seconds = time.monotonic() - begin
+            since["loss"] += value
+            since["cosine"] += alike
+            since["steps"] += 1
+            since["crops"] += len(step.crops)
+            done = step.number + 1
+            if done % REPORT_EVERY == 0 or done % plan.steps_per_epoch == 0:
+                now = time.monotonic()
+                metrics = {
+                    "train_loss": since["loss"] / since["steps"],
+                    "cosine": since["cosine"] / since["steps"],
+                    "learning_rate": rate,
+                    "images_per_second": since["crops"] / (now - clock),
+                }
+                history.append({"step": done, "epoch": step.epoch + 1, **metrics})
+                report(metrics, done)
+                since, clock = dict.fromkeys(since, 0), now
+        seconds = time.monotonic() - begin
+    if not all(value.isfinite().all() for value in student.state_dict().values()):
+        raise TrainingError(
+            "distillation ended with weights that are not finite: lower learning_rate, or lengthen "
+            "warmup"
+        )
     trained = student.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     for parameter in trained.parameters():
         parameter.grad = None

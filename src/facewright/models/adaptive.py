@@ -15,6 +15,7 @@ from facewright.models.sphere import (
     lengths,
     shifted_cosine,
 )
+from facewright.refusals import refuse_margins, refuse_norms
 
 SPREAD = 1e-3  # added to a standard deviation that may be zero; the value of AdaFace's authors
 
@@ -135,15 +136,10 @@ class MagFace(Head):
         lambda_g: float,
         **shared: Any,
     ):
-        if l_a >= u_a:
-            raise TrainingError(
-                f"head magface: u_a is {u_a} and l_a {l_a}, so that no norm lies between: raise u_a"
-            )
-        if l_m > u_m:
-            raise TrainingError(
-                f"head magface: u_m is {u_m} and l_m {l_m}, so that good photos would get the "
-                "smaller margin: raise u_m"
-            )
+        if reason := refuse_norms(u_a, l_a):
+            raise TrainingError(f"head magface: u_a is {u_a}: {reason}")
+        if reason := refuse_margins(u_m, l_m):
+            raise TrainingError(f"head magface: u_m is {u_m}: {reason}")
         super().__init__(**shared)
         self.l_a, self.u_a = l_a, u_a
         self.l_m, self.u_m = l_m, u_m

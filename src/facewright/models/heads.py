@@ -20,6 +20,7 @@ from facewright.models.margins import (
     SubCentreArcFace,
 )
 from facewright.models.triplet import TripletHead
+from facewright.refusals import refuse_smoothing
 
 __all__ = ["HEADS", "Head", "TripletHead", "build_head"]
 
@@ -62,11 +63,9 @@ def build_head(
         raise TrainingError(
             f"head {name} takes {', '.join(wanted) or 'no options'}: {', '.join(wrong)}"
         )
+    if reason := refuse_smoothing(label_smoothing, name):
+        raise TrainingError(f"label_smoothing is {label_smoothing}: {reason}")
     if name == "triplet":
-        if label_smoothing:
-            raise TrainingError(
-                f"head triplet has no classes for label_smoothing {label_smoothing}: set it to 0"
-            )
         return kind(**options)
     return kind(
         embedding_size=embedding_size,

@@ -19,6 +19,7 @@ import torch
 
 from facewright.errors import TrainingError
 from facewright.progress import say
+from facewright.refusals import refuse_split
 
 T = TypeVar("T")
 
@@ -152,11 +153,8 @@ def make_plan(
                 f"too few for {among}: change batch_size"
             )
         return plan
-    if batch_size % crops_per_identity:
-        raise TrainingError(
-            f"batch_size {batch_size} is no multiple of crops_per_identity {crops_per_identity}: "
-            "change one of them"
-        )
+    if reason := refuse_split(crops_per_identity, batch_size, passes):
+        raise TrainingError(f"crops_per_identity is {crops_per_identity}: {reason}")
     if len(crops.identities) < batch_size // crops_per_identity:
         raise TrainingError(
             f"a step of {batch_size} crops, {crops_per_identity} of each identity, needs "

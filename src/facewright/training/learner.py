@@ -1,7 +1,7 @@
 """What changes from step to step of a training: network, classifier, optimizer, sums so far."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from facewright.errors import TrainingError
 from facewright.models import build_network
+from facewright.refusals import refuse_frozen
 from facewright.training.batches import seed_of
 from facewright.training.checkpoint import Checkpoint, checkpoint_digest
 from facewright.training.classifier import Classifier
@@ -108,8 +109,9 @@ class Learner:
                     )
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
-        elif self.average is not None:  # not averaged so far: the average begins here
+        elif self.average is not None:  # not averaged so far: these weights count as the first
             self.average.module.load_state_dict(state["network"])
+            self.average.n_averaged.fill_(1)
         self.classifier.restore(checkpoint.head(self.classifier.rows), self.optimizer)
         if state["precision"] == self.precision:  # else this one's scale is another
             self.loss_scale, self.since_halved = state["loss_scale"], state["since_halved"]
@@ -189,12 +191,9 @@ def build_learner(
                 f"the recognizer to start from is no {network} with embeddings of "
                 f"{embedding_size} values: set network and embedding_size to what its card says"
             ) from error
+    if reason := refuse_frozen(frozen, start):
+        raise TrainingError(f"frozen is {frozen}: {reason}")
     if frozen:
-        if start is None:
-            raise TrainingError(
-                "frozen is true and start is null, so that features would stay as they were drawn: "
-                "name a recognizer to start from, or set frozen to false"
-            )
         freeze(module)
     module.to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     classifier = Classifier(
@@ -205,15 +204,25 @@ def build_learner(
         group=group,
     ).to(group.device)
     moved = [*module.parameters(), *classifier.trained]
-    averaged = None
-    if average:
-        averaged = AveragedModel(
-            module,
-            multi_avg_fn=get_ema_multi_avg_fn(average),  # type: ignore[no-untyped-call]
-            use_buffers=True,
-        )
+    averaged = moving_average(module, decay=average) if average else None
     loss_scale = FIRST_LOSS_SCALE if precision == "fp16" else 1.0
     return Learner(module, classifier, optimizer(moved), averaged, precision, loss_scale)
+
+
+def moving_average(network: nn.Module, *, decay: float) -> AveragedModel:
+    """The first weights it is told of, then share·old + (1 - share)·new.
+
+    After n others the share is min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    ExponentialMovingAverage with `num_updates`: a short training does not end in its first weights.
+    """
+
+    def follow(old: Sequence[torch.Tensor], new: Sequence[torch.Tensor], count: object) -> None:
+        seen = int(average.n_averaged)  # on the CPU, where `count` is on the device and has to come
+        share = min(decay, (1 + seen) / (10 + seen))
+        get_ema_multi_avg_fn(share)(old, new, count)  # type: ignore[no-untyped-call]
+
+    average = AveragedModel(network, multi_avg_fn=follow, use_buffers=True)
+    return average
 
 
 def freeze(network: nn.Module) -> None:

@@ -16,6 +16,7 @@ from facewright.errors import TrainingError
 from facewright.files import values_digest, write_json
 from facewright.models.heads import build_head
 from facewright.progress import progress, say
+from facewright.refusals import refuse_triplets
 from facewright.training.augmentation import apply_changes, draw_changes
 from facewright.training.batches import (
     CropSource,
@@ -121,11 +122,8 @@ def fit(
     """
     # First of all, while nothing but the arguments is there.
     settings = {name: value for name, value in locals().items() if name not in OF_A_PROCESS}
-    if head["name"] == "triplet" and (crops_per_identity or 1) < 2:
-        raise TrainingError(
-            f"crops_per_identity is {crops_per_identity}: head triplet learns from two crops of a "
-            "person in a step: set it to 2 or more"
-        )
+    if reason := refuse_triplets(crops_per_identity, batch_size, passes, head["name"]):
+        raise TrainingError(f"crops_per_identity is {crops_per_identity}: {reason}")
     with (
         process_group() as group,
         only_writer(checkpoint_dir, group),
@@ -235,9 +233,8 @@ def fit(
                 if learner.average is not None:
                     learner.average.update_parameters(learner.network)
             elif dtype is not torch.float16 or not math.isfinite(value) or learner.loss_scale < 1:
-                raise TrainingError(
-                    _not_finite(step, crops, value, norm, rate, checkpoint_dir, group)
-                )
+                told = checkpoint_dir if group.main else None
+                raise TrainingError(not_finite(step, crops, value, norm, rate, folder=told))
             learner.classifier.observe()
             learner.classifier.keep(learner.optimizer)
             learner.optimizer.zero_grad()
@@ -357,26 +354,27 @@ def _trained(learner: Learner, label_noise: pd.DataFrame | None, crops: CropSour
     )
 
 
-def _not_finite(
+def not_finite(
     step: Step,
     crops: CropSource,
     loss: float,
     norm: float,
     rate: float,
-    folder: Path | None,
-    group: Processes,
+    *,
+    folder: Path | None = None,
+    what: str = "training",
 ) -> str:
-    """What to tell; the names of all crops of the step go to a file beside the checkpoints."""
+    """What to tell; the names of all crops of the step go to a file in `folder`."""
     ids = [crops.ids[index] for index in step.crops]
     named = f"crops {', '.join(ids[:8])}{f' and {len(ids) - 8} more' if len(ids) > 8 else ''}"
-    if folder is not None and group.main:
+    if folder is not None:
         path = folder / "not-finite.json"
         folder.mkdir(parents=True, exist_ok=True)
         numbers = {"loss": str(loss), "gradient_norm": str(norm), "learning_rate": rate}
         write_json(path, {"step": step.number + 1, **numbers, "crops": ids})
         named += f" (all in {path})"
     return (
-        f"training became unstable at step {step.number + 1}: loss {loss}, gradient norm {norm}, "
+        f"{what} became unstable at step {step.number + 1}: loss {loss}, gradient norm {norm}, "
         f"learning rate {rate:.3g}, {named}: look at them, or lower learning_rate, or lengthen "
         "warmup"
     )

@@ -12,6 +12,7 @@ from facewright.compression.distillation import distill, relation_loss
 from facewright.errors import TrainingError
 from facewright.models import build_network
 from facewright.models.recognizer import RecognizerCard, to_input
+from facewright.models.vit import Block
 from facewright.training.augmentation import NAMES
 from facewright.training.batches import seed_of
 from facewright.training.precision import precision_on
@@ -72,7 +73,18 @@ def test_student_comes_close_to_the_teacher(crops: Any, teacher: nn.Module) -> N
     assert all((before[key] == value).all() for key, value in teacher.state_dict().items())
 
 
-def test_same_seed_same_weights(crops: Any, teacher: nn.Module) -> None:
+def with_stochastic_depth(name: str, *, embedding_size: int) -> nn.Module:
+    """A stand-in for `vit_*`, whose blocks draw while training."""
+    return nn.Sequential(
+        nn.AvgPool2d(28), nn.Flatten(2), Block(16, 0.5), nn.Flatten(), nn.Linear(48, embedding_size)
+    )
+
+
+@pytest.mark.parametrize("build", [build_network, with_stochastic_depth])
+def test_same_seed_same_weights(
+    crops: Any, teacher: nn.Module, build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distillation, "build_network", build)
     torch.manual_seed(1)
     first = distill(crops, teacher=teacher, **SETTINGS).network.state_dict()
     torch.manual_seed(2)
@@ -169,6 +181,39 @@ def test_a_teacher_that_gives_no_numbers_stops_it(crops: Any) -> None:
 
     with pytest.raises(TrainingError, match="unstable at step 1"):
         distill(crops, teacher=Broken(), **SETTINGS)
+
+
+def linear(name: str, *, embedding_size: int) -> nn.Module:
+    return nn.Sequential(nn.AvgPool2d(28), nn.Flatten(), nn.Linear(48, embedding_size))
+
+
+def test_an_infinite_gradient_stops_it_before_the_weights_move(
+    crops: Any, teacher: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(name: str, *, embedding_size: int) -> nn.Module:
+        network = linear(name, embedding_size=embedding_size)
+        for parameter in network.parameters():
+            parameter.register_hook(lambda gradient: gradient * torch.inf)
+        return network
+
+    monkeypatch.setattr(distillation, "build_network", build)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *unused: pytest.fail("weights moved"))
+    told = r"distillation became unstable at step 1: loss \d.*gradient norm (inf|nan),"
+    with pytest.raises(TrainingError, match=rf"{told} .*crops \d+/\d+, .* and 16 more") as caught:
+        distill(crops, teacher=teacher, **SETTINGS)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_an_update_made_infinite_are_no_result(
+    crops: Any, teacher: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def last_step(self: torch.optim.Optimizer, *unused: object) -> None:
+        self.param_groups[0]["params"][0].data.fill_(torch.inf)
+
+    monkeypatch.setattr(distillation, "build_network", linear)
+    monkeypatch.setattr(torch.optim.AdamW, "step", last_step)
+    with pytest.raises(TrainingError, match="ended with weights that are not finite"):
+        distill(crops, teacher=teacher, **SETTINGS | {"batch_size": len(crops)})
 
 
 def test_an_unknown_network_is_refused(crops: Any, teacher: nn.Module) -> None:

@@ -69,6 +69,13 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     head.observe(embeddings)
     head.eval()  # so that nothing is counted from one difference to the next
     embeddings, labels = embeddings[:7], labels[:7]
+    # Two stand nearly opposite to their centre, and to all of its sub-centres: past θ = π - m.
+    rows = head.weight.data.unflatten(0, (5, -1))[:2, :, :6]
+    rows[:, 1:] = rows[:, :1] + 0.1 * rows[:, 1:]
+    rows = torch.nn.functional.normalize(rows, dim=2)
+    embeddings[:2] = 0.1 * embeddings[:2] / embeddings[:2].norm(dim=1, keepdim=True) - rows[:, 0]
+    assert (torch.cosine_similarity(embeddings[:2, None], rows, dim=2) < -math.cos(0.4)).all()
+    embeddings[:2] *= 4
     norms = embeddings.norm(dim=1, keepdim=True)
 
     def loss(x: Tensor, weight: Tensor) -> Tensor:
@@ -274,9 +281,9 @@ def test_loss_is_made_of_the_parts_that_a_wrapper_calls(name: str) -> None:
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ({"u_a": 2.0}, r"u_a is 2\.0 and l_a 2\.0"),
-        ({"u_a": 1.0}, r"u_a is 1\.0 and l_a 2\.0"),
-        ({"u_m": 0.4}, r"u_m is 0\.4 and l_m 0\.45"),
+        ({"u_a": 2.0}, r"u_a is 2\.0: must be above l_a, 2\.0"),
+        ({"u_a": 1.0}, r"u_a is 1\.0: must be above l_a, 2\.0"),
+        ({"u_m": 0.4}, r"u_m is 0\.4: must not be below l_m, 0\.45"),
     ],
 )
 def test_magface_refuses_bounds_without_room(bounds: dict[str, float], message: str) -> None:

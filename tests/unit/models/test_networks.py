@@ -162,8 +162,10 @@ def test_dropout_acts_while_training_only(name: str) -> None:
     images = torch.rand(2, 3, 112, 112) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(with_it(images), without(images))
-    (dropout,) = [module for module in with_it.modules() if isinstance(module, nn.Dropout)]
-    assert dropout.p == 0.9
+        (dropout,) = [module for module in with_it.modules() if isinstance(module, nn.Dropout)]
+        assert dropout.p == 0.9
+        dropout.train()  # alone, so that nothing else can make the difference
+        assert not torch.allclose(with_it(images), without(images), rtol=0.1)
 
 
 def test_student_costs_a_fifth_of_the_teacher() -> None:

@@ -145,6 +145,34 @@ def test_brightness_scales_and_contrast_keeps_the_mean(crops: torch.Tensor) -> N
     assert (before.std((1, 2, 3)) / contrast.std((1, 2, 3)) - 1).abs().min() > 1e-3
 
 
+def test_colour_strengths_fill_the_ranges_asked_for() -> None:
+    """Rows of `colour` add up to brightness · contrast, whatever the saturation."""
+    strengths = {"brightness": 0.2, "contrast": 0.15, "saturation": 0.1}
+    changes = draw_changes(4000, OFF | strengths, seeded())
+    both = changes.colour[:, 0].sum(1)
+    torch.testing.assert_close(changes.colour.sum(2), both[:, None].expand(-1, 3))
+    brightness = changes.lift + both
+    contrast = both / brightness
+    saturation = (changes.colour[:, 0, 0] - changes.colour[:, 1, 0]) / both
+    factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    for name, strength in strengths.items():
+        low, high = factors[name].min().item(), factors[name].max().item()
+        assert 1 - strength - 1e-5 <= low <= 1 - 0.98 * strength, name
+        assert 1 + 0.98 * strength <= high <= 1 + strength + 1e-5, name
+        assert factors[name].mean().item() == pytest.approx(1, abs=0.05 * strength), name
+
+
+def test_saturation_moves_colours_away_from_their_luma(crops: torch.Tensor) -> None:
+    dim = crops // 2 + 30  # nothing is clamped
+    changes = draw_changes(4, OFF | {"saturation": 0.5}, seeded())
+    saturation = changes.colour[:, 0, 0] - changes.colour[:, 1, 0]
+    assert (saturation - 1).abs().min() > 0.01
+    rgb = plain(dim)
+    luma = torch.einsum("nchw,c->nhw", rgb, torch.tensor(LUMA)).unsqueeze(1)
+    expected = luma + saturation.view(-1, 1, 1, 1) * (rgb - luma)
+    torch.testing.assert_close(apply_changes(dim, changes), expected, rtol=0, atol=1e-4)
+
+
 def test_erased_rectangles_have_5_to_20_percent_of_the_area_and_one_colour() -> None:
     crops = torch.full((200, 112, 112, 3), 128, dtype=torch.uint8)
     changes = draw_changes(200, OFF | {"erase": 1.0}, seeded())
@@ -171,6 +199,7 @@ def test_the_erased_area_is_the_one_asked_for() -> None:
 
 def test_chances_are_what_they_say() -> None:
     chances = {"flip": 0.5, "erase": 0.2, "lowres": 0.3, "noise": 0.1, "salt": 0.7, "jpeg": 0.4}
+    chances["grey"] = 0.15
     changes = draw_changes(4000, OFF | chances, seeded())
     for name, (field, _) in DEGRADATIONS.items():
         struck = getattr(changes, field) > 0
@@ -178,6 +207,8 @@ def test_chances_are_what_they_say() -> None:
     assert (changes.affine[:, 0, 0] < 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
     erased = changes.rectangle[:, 2] > changes.rectangle[:, 0]
     assert erased.float().mean().item() == pytest.approx(0.2, abs=0.03)
+    grey = (changes.colour[:, 0] == changes.colour[:, 1]).all(1)
+    assert grey.float().mean().item() == pytest.approx(0.15, abs=0.03)
 
 
 def test_a_part_of_a_batch_is_changed_as_in_the_whole(crops: torch.Tensor) -> None:

@@ -184,15 +184,20 @@ def test_a_loss_that_is_no_number_stops_with_step_and_crops() -> None:
         ({"head": {"name": "cosface", "scale": 16.0}}, "margin is missing"),
         ({"schedule": {"name": "linear"}}, "unknown schedule"),
         ({"optimizer": "lion"}, "unknown optimizer"),
-        ({"frozen": True}, "frozen is true and start is null"),
+        ({"frozen": True}, "frozen is True: without a start"),
         ({"head": TRIPLET, "label_smoothing": 0.0}, "crops_per_identity is None: head triplet"),
         (
             {"head": TRIPLET, "label_smoothing": 0.0, "crops_per_identity": 1},
             "crops_per_identity is 1: head triplet",
         ),
-        ({"head": TRIPLET, "crops_per_identity": 4}, "no classes for label_smoothing 0.1"),
-        ({"head": MAGFACE | {"u_a": 2.0}}, r"u_a is 2\.0 and l_a 2\.0"),
-        ({"head": MAGFACE | {"l_m": 0.9}}, r"u_m is 0\.8 and l_m 0\.9"),
+        (
+            {"head": TRIPLET, "label_smoothing": 0.0, "crops_per_identity": 4, "passes": 2},
+            "crops_per_identity is 4: head triplet .* batch_size 8 .* raise it to 16",
+        ),
+        ({"crops_per_identity": 4, "batch_size": 10}, "is 4: batch_size 10 is no multiple"),
+        ({"head": TRIPLET, "crops_per_identity": 4}, r"label_smoothing is 0\.1: .* no classes"),
+        ({"head": MAGFACE | {"u_a": 2.0}}, r"u_a is 2\.0: must be above l_a, 2\.0"),
+        ({"head": MAGFACE | {"l_m": 0.9}}, r"u_m is 0\.8: must not be below l_m, 0\.9"),
     ],
 )
 def test_unknown_names_and_settings_that_teach_nothing_are_refused(
@@ -269,18 +274,28 @@ def test_other_heads_learn_too(head: dict[str, Any]) -> None:
         assert trained.label_noise is None
 
 
-def test_the_average_of_the_weights_is_the_result(tmp_path: Path) -> None:
-    """The first weights count in full, then old and new are weighed: here 1 : 1 : 2."""
-    settings: dict[str, Any] = {"batch_size": 36, "epochs": 3, "checkpoint_every": 1}
-    averaged = train(average=0.5, checkpoint_dir=tmp_path, checkpoints=3, **settings)
-    states = [
-        Checkpoint(path, 0, ()).state()["network"] for path in sorted(tmp_path.glob("step-*"))
-    ]
-    assert len(states) == 3
-    for name, value in averaged.network.state_dict().items():
+def weights_of_every_step(folder: Path) -> list[dict[str, torch.Tensor]]:
+    return [Checkpoint(path, 0, ()).state()["network"] for path in sorted(folder.glob("step-*"))]
+
+
+def check_average(trained: Trained, states: list[dict[str, torch.Tensor]], decay: float) -> None:
+    """Against TensorFlow's formula, weight by weight."""
+    for name, value in trained.network.state_dict().items():
         if value.is_floating_point():
-            first, second, third = (state[name] for state in states)
-            torch.testing.assert_close(value, first / 4 + second / 4 + third / 2)
+            expected = states[0][name].double()
+            for n, state in enumerate(states[1:], start=1):
+                share = min(decay, (1 + n) / (10 + n))
+                expected = share * expected + (1 - share) * state[name]
+            torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.2, 0.999])  # shares of 2/11, 0.2, 0.2 and 2/11, 3/12, 4/13
+def test_the_average_of_the_weights_is_the_result(tmp_path: Path, decay: float) -> None:
+    settings: dict[str, Any] = {"batch_size": 36, "epochs": 4, "checkpoint_every": 1}
+    averaged = train(average=decay, checkpoint_dir=tmp_path, checkpoints=4, **settings)
+    states = weights_of_every_step(tmp_path)
+    assert len(states) == 4
+    check_average(averaged, states, decay)
     assert not same_weights(averaged, train(**settings))
 
 
@@ -375,9 +390,13 @@ def test_an_average_that_is_switched_on_begins_with_the_weights_that_it_finds(
     plain = train(checkpoint_dir=tmp_path, checkpoint_every=5)
     end = tmp_path / "step-00000010-key.checkpoint"
     assert same_weights(train(resume=end, average=0.5), plain)
-    # Where steps follow, the first of them counts in full.
-    averaged = train(resume=tmp_path / "step-00000005-key.checkpoint", average=0.5)
-    assert not same_weights(averaged, plain)
+    settings: dict[str, Any] = {"checkpoint_every": 1, "checkpoints": 9, "average": 0.5}
+    own = tmp_path / "own"
+    middle = tmp_path / "step-00000005-key.checkpoint"
+    averaged = train(resume=middle, checkpoint_dir=own, **settings)
+    states = [Checkpoint(middle, 0, ()).state()["network"], *weights_of_every_step(own)]
+    assert len(states) == 6
+    check_average(averaged, states, 0.5)
 
 
 def test_a_named_checkpoint_is_looked_at_and_gives_way_to_the_own_last(
