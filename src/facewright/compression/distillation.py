@@ -15,7 +15,7 @@ from facewright.models import build_network
 from facewright.progress import progress
 from facewright.training.augmentation import apply_changes, draw_changes
 from facewright.training.batches import CropSource, make_plan, read_ahead, seed_of
-from facewright.training.loop import REPORT_EVERY, Report, Trained, not_finite
+from facewright.training.loop import REPORT_EVERY, Report, Trained, finished, not_finite
 from facewright.training.precision import precision_on
 from facewright.training.schedule import build_optimizer, learning_rate_at, set_learning_rate
 
@@ -132,16 +132,8 @@ def distill(
                 report(metrics, done)
                 since, clock = dict.fromkeys(since, 0), now
         seconds = time.monotonic() - begin
-    if not all(value.isfinite().all() for value in student.state_dict().values()):
-        raise TrainingError(
-            "distillation ended with weights that are not finite: lower learning_rate, or lengthen "
-            "warmup"
-        )
-    trained = student.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    for parameter in trained.parameters():
-        parameter.grad = None
     return Trained(
-        network=trained,
+        network=finished(student, what="distillation"),
         crops=crops,
         history=history,
         precision=precision,

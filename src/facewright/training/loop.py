@@ -330,14 +330,7 @@ def _trained(learner: Learner, label_noise: pd.DataFrame | None, crops: CropSour
     network = learner.result()
     if learner.best:
         network.load_state_dict(learner.best["weights"])
-    if not all(value.isfinite().all() for value in network.state_dict().values()):
-        raise TrainingError(
-            "training ended with weights that are not finite: lower learning_rate, or lengthen "
-            "warmup"
-        )
-    network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    for parameter in network.parameters():
-        parameter.grad = None
+    network = finished(network)
     tally = learner.tally
     return Trained(
         network=network,
@@ -352,6 +345,23 @@ def _trained(learner: Learner, label_noise: pd.DataFrame | None, crops: CropSour
         checkpoints=tally.checkpoints,
         chosen_epoch=learner.best.get("epoch"),
     )
+
+
+def finished(network: nn.Module, *, what: str = "training") -> nn.Module:
+    """`network` as it is kept: on the CPU, in evaluation mode, without gradients.
+
+    Raises:
+        TrainingError: a weight that is not finite.
+    """
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise TrainingError(
+            f"{what} ended with weights that are not finite: lower learning_rate, or lengthen "
+            "warmup"
+        )
+    network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    for parameter in network.parameters():
+        parameter.grad = None
+    return network
 
 
 def not_finite(
