@@ -77,7 +77,7 @@ def in_halves(folder: Path, half: int) -> dict[str, Any]:
         changed = {"resume": named, "learning_rate": 0.02, "checkpoint_key": "second"}
     crops = ToyCrops(people=5)
     noise = np.random.default_rng(1).integers(0, 256, crops.images.shape)
-    crops.images = (0.15 * crops.images + 0.85 * noise).astype(np.uint8)  # else all are told apart
+    crops.images = (0.19 * crops.images + 0.81 * noise).astype(np.uint8)  # else all are told apart
     return train_without_batchnorm(folder, crops, **HALVES | changed)
 
 
@@ -220,7 +220,8 @@ def test_two_processes_choose_average_and_go_on_from_a_named_checkpoint_as_one_d
             assert first[key] == second[key]
         assert first["rates"] == second["rates"] == pytest.approx(one["rates"], abs=0.02)
         assert len(set(one["rates"])) > 1
-        assert first["chosen"] == second["chosen"] == one["chosen"]
+        # The second half makes it worse, and remembers the first.
+        assert first["chosen"] == second["chosen"] == one["chosen"] == 2
 
 
 def test_two_then_one_then_two_processes_are_one_training(seen: list[dict[str, Any]]) -> None:
