@@ -3,10 +3,10 @@
 What it does was read in its `dataset.py`, `train_v2.py`, `partial_fc_v2.py` and `losses.py`, and is
 told here in other words, for one process and any device:
 
-- each crop is decoded by a worker of a `DataLoader` (two of them, its `num_workers`), made a PIL
-  picture, mirrored with a chance of one half, and made a normalized float tensor, one by one and
-  with the steps that torchvision's transforms take (torchvision itself has no CPU build beside the
-  PyTorch of this project);
+- each crop is decoded by a worker of a `DataLoader` (its two, if no other number is asked for),
+  made a PIL picture, mirrored with a chance of one half, and made a normalized float tensor, one by
+  one and with the steps that torchvision's transforms take (torchvision itself has no CPU build
+  beside the PyTorch of this project);
 - the network runs in fp32 and in PyTorch's usual layout (`bf16` stands for its `fp16` switch);
 - the head multiplies unit embeddings with unit centres, adds ArcFace's margin and scales by 64;
 - SGD with momentum 0.9, weight decay 5e-4 on everything, gradients clipped at 5.

@@ -98,6 +98,7 @@ def main() -> int:
             with without_gpu() if part in OF_THE_CPU else nullcontext():
                 keep_to(every if torch.cuda.is_available() or part == "gpu" else every[:CORES])
                 result |= run(*arguments[part])
+            failed += result.get("gpu_failed", ()) if part == "gpu" else ()
         except (Exception, SystemExit) as error:  # hours of other parts are not lost with it
             failed.append(part)
             say(f"{part} failed: {error}")

@@ -102,7 +102,10 @@ def ablations(
     if quick:
         settings = dict(list(settings.items())[:3] + list(settings.items())[-2:])
     rows = {
-        name: [measured(name, training, held, made, seed, whole.digest, folder) for seed in seeds]
+        name: [
+            measured(name, training, held, made, seed=seed, digest=whole.digest, folder=folder)
+            for seed in seeds
+        ]
         for name, made in settings.items()
     }
     text = table(rows, epochs=base["epochs"], held=held)
@@ -135,6 +138,7 @@ def measured(
     training: CropSource,
     held: Part,
     settings: dict[str, Any],
+    *,
     seed: int,
     digest: str,
     folder: Path,

@@ -122,7 +122,9 @@ def in_turns(who: Mapping[str, Callable[[], float]], turns: int) -> dict[str, li
     return rates
 
 
-def ratio(name: str, rates: Mapping[str, Sequence[float]], a: str, b: str) -> dict[str, Any]:
+def ratio_figures(
+    name: str, rates: Mapping[str, Sequence[float]], a: str, b: str
+) -> dict[str, Any]:
     """`name`: the median of a's rate ÷ b's, turn by turn; `name_range`: the least and the most.
 
     Who failed has fewer turns than the others, or is not there; null stands for no turn of both.

@@ -9,16 +9,18 @@ error after each step, so that a run that is cut off has not lost it.
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.figures import spread
 from benchmarks.plain_loop import plain_rate
-from benchmarks.training_crops import drawn, our_rate, ratio
+from benchmarks.training_crops import drawn, our_rate, ratio_figures
 from facewright.models.cost import network_cost
 from facewright.progress import say
 from facewright.workers import usable_cores
@@ -28,7 +30,7 @@ IDENTITIES = 93_431  # MS1M-v3's, as in arcface_torch's configuration of IResNet
 MILLION = 1_000_000
 STEP = 6  # floating-point operations per multiply-add: two, forward and twice backward
 WARM_S = 0.5  # until an idle device has raised its clocks
-WORKERS = 8  # of the plain loop at most: their batches lie in /dev/shm, small in many containers
+PREFETCHED = 3  # batches of a plain worker in /dev/shm: two waiting and one being made
 # Dense bf16 with fp32 sums, TFLOPS, from NVIDIA's data sheets (half of the figures "with
 # sparsity"), by words of the device's name; the first that fits.
 PEAKS = {
@@ -74,7 +76,8 @@ def measured(*, quick: bool, turns: int, batch: int) -> dict[str, Any]:
     }
     warm, steps = (2, 2) if quick else (10, 40)
     sizes = {"batch_size": batch, "embedding_size": EMBEDDING, "warm": warm, "steps": steps}
-    readers, workers = max(2, min(8, usable_cores() // 2)), max(2, min(WORKERS, usable_cores() - 2))
+    readers, workers = max(2, min(8, usable_cores() // 2)), plain_workers(batch)
+    result |= {"gpu_readers": readers, "gpu_plain_workers": workers}
     ours = partial(our_rate, **sizes, precision="bf16", readers=readers)
     plain = partial(plain_rate, **sizes, device=place, workers=workers)
     first, *others = ("resnet_tiny",) if quick else ("iresnet50", "mobilefacenet")
@@ -87,10 +90,12 @@ def measured(*, quick: bool, turns: int, batch: int) -> dict[str, Any]:
         crops = drawn(crops=warm * batch, identities=1000 if quick else MILLION)
         return of_million(partial(ours, crops, network=first), turns)
 
+    failed: list[str] = []
     for part in (partial(loops, first), million, *(partial(loops, other) for other in others)):
         result |= part()
-        say(f"gpu so far: {json.dumps(result)}")
-    return result
+        failed += result.pop("gpu_failed")
+        say(f"gpu so far: {json.dumps(result | {'gpu_failed': failed})}")
+    return result | {"gpu_failed": failed}
 
 
 def of_network(
@@ -109,12 +114,13 @@ def of_network(
     }
     if device["gpu"] == "cpu":
         del who["ours_compiled"]  # the compiler takes minutes there
-    # Once, and not in each turn: networks of one kind share what was compiled for the first.
+    # Once, and not in each turn: networks of one kind share what was compiled for the first. That
+    # was seen with a compiler that counts, on a CPU: on a GPU it was not tried.
     torch.compiler.reset()
-    rates = gpu_turns(who, turns, label=network)
-    result: dict[str, Any] = {}
+    rates, failed = gpu_turns(who, turns, label=network)
+    result: dict[str, Any] = {"gpu_failed": failed}
     for name, (a, b) in SPEEDUPS.items():
-        result |= ratio(f"gpu_{network}_{name}", rates, a, b)
+        result |= ratio_figures(f"gpu_{network}_{name}", rates, a, b)
     work = network_cost(network, embedding_size=EMBEDDING).multiply_adds * STEP / 1e12
     peak, product = device["gpu_peak_tflops"], device["gpu_matmul_tflops"]
     for each, values in rates.items():
@@ -130,7 +136,6 @@ def of_network(
 
 def of_million(ours: Callable[..., float], turns: int) -> dict[str, Any]:
     """Ours with all people compared, and with a tenth of them; and the most memory of each."""
-    result: dict[str, Any] = {}
     most: dict[str, float] = {}
 
     def run(name: str, share: float) -> float:
@@ -143,7 +148,9 @@ def of_million(ours: Callable[..., float], turns: int) -> dict[str, Any]:
         return rate
 
     who = {name: partial(run, name, share) for name, share in (("all", 1.0), ("sampled", 0.1))}
-    for name, values in gpu_turns(who, turns, label="a million").items():
+    rates, failed = gpu_turns(who, turns, label="a million")
+    result: dict[str, Any] = {"gpu_failed": failed}
+    for name, values in rates.items():
         result[f"gpu_million_{name}_images_per_s"] = spread(values) if values else None
         result[f"gpu_million_{name}_gb"] = most.get(name)
     return result
@@ -151,10 +158,10 @@ def of_million(ours: Callable[..., float], turns: int) -> dict[str, Any]:
 
 def gpu_turns(
     who: Mapping[str, Callable[[], float]], turns: int, *, label: str
-) -> dict[str, list[float]]:
-    """As `in_turns`; whoever fails is told, and left out from then on: a GPU's time is dear."""
+) -> tuple[dict[str, list[float]], list[str]]:
+    """As `in_turns`, and who failed: left out from then on, since a GPU's time is dear."""
     rates: dict[str, list[float]] = {name: [] for name in who}
-    failed: set[str] = set()
+    failed: dict[str, str] = {}
     for turn in range(turns):
         for name, run in who.items():
             if name in failed:
@@ -163,9 +170,17 @@ def gpu_turns(
                 rates[name].append(run())
                 say(f"gpu {label}, turn {turn + 1}: {name} {rates[name][-1]:.0f} images/s")
             except Exception as error:
-                failed.add(name)
+                failed[name] = f"{label}: {name}"
                 say(f"gpu {label}: {name} failed: {type(error).__name__}: {error}")
-    return rates
+    return rates, list(failed.values())
+
+
+def plain_workers(batch: int) -> int:
+    """As many as the cores feed, and as /dev/shm has room for: in many containers it is small."""
+    shared = Path("/dev/shm")
+    free = shutil.disk_usage(shared).free if shared.is_dir() else 0
+    room = free // (PREFETCHED * batch * 3 * 112 * 112 * 4)
+    return max(1, min(usable_cores() - 2, room))
 
 
 def peak_of(name: str) -> float | None:

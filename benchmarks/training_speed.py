@@ -18,7 +18,7 @@ from benchmarks.training_crops import (
     in_processes,
     in_turns,
     our_rate,
-    ratio,
+    ratio_figures,
     some,
     write_crops,
 )
@@ -99,7 +99,7 @@ def loop(quick: bool, turns: int, networks: list[str]) -> dict[str, Any]:
             say(f"loop, {network}, images/s:")
             rates = in_turns(who, turns)
             name = "small" if network == SMALL else network
-            result |= ratio(f"{name}_speedup", rates, "ours", "plain")
+            result |= ratio_figures(f"{name}_speedup", rates, "ours", "plain")
             for each, values in rates.items():
                 result[f"{name}_images_per_s_{each}"] = spread(values)
     return result
@@ -121,7 +121,7 @@ def gloo2(quick: bool, turns: int) -> dict[str, Any]:
 
         say("gloo2, images/s:")
         rates = in_turns({"two": partial(rate, 2, 1), "one": partial(rate, 1, 2)}, turns)
-    result = ratio("gloo2_ratio", rates, "two", "one")
+    result = ratio_figures("gloo2_ratio", rates, "two", "one")
     for each, values in rates.items():
         result[f"gloo2_images_per_s_{each}"] = spread(values)
     return result
@@ -138,7 +138,7 @@ def data(quick: bool, turns: int) -> dict[str, Any]:
         }
         say("data, crops/s:")
         rates = in_turns(who, turns)
-    result = ratio("data_headroom", rates, "input", "training")
+    result = ratio_figures("data_headroom", rates, "input", "training")
     for each, values in rates.items():
         result[f"data_crops_per_s_{each}"] = spread(values)
     return result

@@ -50,8 +50,8 @@ def whole_directory(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     """Give a folder beside `path` to fill; it becomes `path` only if all went well.
 
     A failure removes it again. A process killed in the middle leaves `.NAME.partial`, which the
-    next run removes first; `path` itself is never half written. What is `lasting` survives a power
-    cut, too, once this is over: for whoever then removes what it was made from.
+    next run removes first; `path` itself is never half written. What is `lasting` is on the
+    disk, and its name too, once this is over: for whoever then removes what it was made from.
 
     Raises:
         StorageError: the disk or the path refuses, or `path` is the folder that the process is in.
@@ -73,8 +73,9 @@ def whole_directory(path: Path, *, lasting: bool = False) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
-            for inside in (*partial.rglob("*"), partial) if lasting else ():
-                sync_to_disk(inside)
+            if lasting:
+                for inside in (*partial.rglob("*"), partial):
+                    sync_to_disk(inside)
             if path.exists():
                 path.rename(replaced)
             partial.rename(path)

@@ -149,9 +149,11 @@ class Train(Section):
         Count | None,
         beside(
             lambda value, batch, passes, head: refuse_triplets(value, batch, passes, head.name),
-            *("batch_size", "passes", "head"),
+            "batch_size",
+            "passes",
+            "head",
         ),
-        beside(refuse_split, "batch_size", "passes"),
+        beside(refuse_split, "batch_size"),
     ]
     optimizer: Literal["sgd", "adamw"]
     learning_rate: Positive

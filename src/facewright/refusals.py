@@ -1,4 +1,4 @@
-"""Settings of a training that nothing is learnt under, for params.yaml and for the rooms alike.
+"""Settings of a training that do not go together, for params.yaml and for the rooms alike.
 
 Each function gives the reason, which also says how to mend it, or None where the settings go
 together. Whoever asks puts the name and the value of the first argument before it.
@@ -19,12 +19,10 @@ def refuse_smoothing(label_smoothing: float, head: str) -> str | None:
     return None
 
 
-def refuse_split(crops_per_identity: int | None, batch_size: int, passes: int) -> str | None:
-    """A step holds one person after the other, and a pass that ends amid one would split them."""
-    if crops_per_identity is None or batch_size % (passes * crops_per_identity) == 0:
+def refuse_split(crops_per_identity: int | None, batch_size: int) -> str | None:
+    if crops_per_identity is None or batch_size % crops_per_identity == 0:
         return None
-    by = f"{passes} passes of it" if passes > 1 else "it"
-    return f"batch_size {batch_size} is no multiple of {by}: change one of them"
+    return f"batch_size {batch_size} is no multiple of it: change one of them"
 
 
 def refuse_triplets(
@@ -35,6 +33,8 @@ def refuse_triplets(
         return None
     if crops_per_identity is None or crops_per_identity < 2:
         return "head triplet learns from two crops of a person in a step: set it to 2 or more"
+    if batch_size % (passes * crops_per_identity):  # a pass that ends amid a person splits them
+        return f"batch_size {batch_size} is no multiple of it, {passes} times: change one of them"
     least = 2 * passes * crops_per_identity
     if batch_size < least:
         return (

@@ -76,7 +76,7 @@ def run(
                 f"the TrainJob is complete, but {trained} is not here: its nodes must see the "
                 f"same volume at {volume} as this step"
             )
-        with whole_directory(output) as whole:
+        with whole_directory(output, lasting=True) as whole:
             copy_files(trained, whole, label="train: files taken from the volume")
         if move_entries(folder / SPOOL, volume / SPOOL):
             say(f"train: MLflow has not got all of the run: `facewright sync` in {volume} sends it")

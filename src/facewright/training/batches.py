@@ -153,7 +153,7 @@ def make_plan(
                 f"too few for {among}: change batch_size"
             )
         return plan
-    if reason := refuse_split(crops_per_identity, batch_size, passes):
+    if reason := refuse_split(crops_per_identity, batch_size):
         raise TrainingError(f"crops_per_identity is {crops_per_identity}: {reason}")
     if len(crops.identities) < batch_size // crops_per_identity:
         raise TrainingError(
@@ -267,17 +267,13 @@ def ahead(
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="crops") as pool:
         try:
             while True:
-                while len(waiting) < AHEAD * threads:
-                    try:
-                        following = next(upcoming)
-                    except StopIteration:
-                        break
-                    waiting.append((following, pool.submit(read, following)))
+                while len(waiting) < AHEAD * threads and (one := next(upcoming, None)) is not None:
+                    waiting.append((one, pool.submit(read, one)))
                 if not waiting:
                     return
-                following, images = waiting.popleft()
+                first, images = waiting.popleft()
                 begin = time.monotonic()
-                yield following, images.result(), time.monotonic() - begin
+                yield first, images.result(), time.monotonic() - begin
         finally:
             pool.shutdown(cancel_futures=True)
 

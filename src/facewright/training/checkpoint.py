@@ -28,8 +28,8 @@ CARD = "checkpoint.json"
 STATE = "state.pt"
 PATTERN = "step-*.checkpoint"
 
-# What a harmed checkpoint raises. Other errors of a disk say nothing of what lies on it.
-HARM = (ValueError, KeyError, TypeError, FileNotFoundError, NotADirectoryError)
+# What a damaged checkpoint raises. Other errors of a disk say nothing of what lies on it.
+DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError, NotADirectoryError)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -141,7 +141,7 @@ def save_checkpoint(
             sync_to_disk(partial)
             partial.rename(path)
             sync_to_disk(folder)
-            # Later ones are harmed: training went on from before them.
+            # Later ones are damaged: training went on from before them.
             own = sorted(folder.glob(f"step-*{_ending(key)}"))
             done = own.index(path) + 1
             _remove(*own[: max(done - kept, 0)], *own[done:])
@@ -198,7 +198,7 @@ def last_checkpoint(folder: Path, *, key: str) -> Checkpoint | None:
             damaged.
         TrainingError: there are some with this key, and all are damaged.
     """
-    others, passed, all_damaged = 0, 0, False
+    others, passed, own_damaged = 0, 0, 0
     for path in sorted(folder.glob(PATTERN), reverse=True):
         try:
             with _disk_answers(path):
@@ -207,16 +207,16 @@ def last_checkpoint(folder: Path, *, key: str) -> Checkpoint | None:
                     others += 1
                     continue
                 found = _checked(path, card)
-        except HARM as error:
+        except DAMAGE as error:
             say(f"train: {path} is damaged ({error}): it is passed over")
             passed += 1
-            # A card that is gone is that of a checkpoint half removed.
-            all_damaged |= path.name.endswith(_ending(key)) and (path / CARD).exists()
+            with _disk_answers(path):  # a card that is gone is that of a checkpoint half removed
+                own_damaged += path.name.endswith(_ending(key)) and (path / CARD).exists()
             continue
         if passed:
             say(f"train: {found.path} is unharmed, and used instead")
         return found
-    if all_damaged:
+    if own_damaged:
         raise TrainingError(
             f"all checkpoints of this training in {folder} are damaged: bring one back from a "
             "backup, or remove the folder to train from the start"
@@ -236,7 +236,9 @@ def named_checkpoint(path: Path, *, about: Mapping[str, Any]) -> Checkpoint:
         StorageError: the disk does not give it now.
         TrainingError: it is not there, damaged, or of another architecture or other identities.
     """
-    if not (path / CARD).is_file():
+    with _disk_answers(path):
+        there = (path / CARD).is_file()
+    if not there:
         raise TrainingError(f"no checkpoint {path}: name a folder step-….checkpoint, or none")
     try:
         with _disk_answers(path):
@@ -248,13 +250,14 @@ def named_checkpoint(path: Path, *, about: Mapping[str, Any]) -> Checkpoint:
                         f"{card['about'].get(name)!r}, not {value!r}: it cannot be gone on from"
                     )
             return _checked(path, card)
-    except HARM as error:
+    except DAMAGE as error:
         raise TrainingError(f"{path} is damaged ({error}): name another checkpoint") from error
 
 
 def checkpoint_digest(path: Path) -> str:
     """sha256 of what the checkpoint says of itself, and so of all of it; empty without one."""
-    return file_digest(path / CARD) if (path / CARD).is_file() else ""
+    with _disk_answers(path):
+        return file_digest(path / CARD) if (path / CARD).is_file() else ""
 
 
 @contextmanager
@@ -262,7 +265,7 @@ def _disk_answers(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, HARM):
+        if isinstance(error, DAMAGE):
             raise
         raise StorageError(
             f"{path} cannot be read now ({error.strerror or error}): nothing was changed; mend the "
@@ -293,9 +296,11 @@ def _checked(path: Path, card: Mapping[str, Any]) -> Checkpoint:
 def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
+    except pickle.UnpicklingError as error:
         # PyTorch's message recommends to load it without the protection.
         raise ValueError(f"{path.name} is not plain tensors and numbers") from error
+    except RuntimeError as error:  # no memory to map it; the digest says that it is unharmed
+        raise OSError(str(error).partition("\n")[0]) from error
     return state
 
 

@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from facewright.errors import TrainingError
 
-# gloo's words for a process that is lost, or silent for its half an hour
+# gloo's words for a process that is lost, or silent for half an hour
 GONE = (
-    *("Connection closed by peer", "Connection reset by peer", "Broken pipe"),
-    *("Timed out waiting", "timeout"),
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+    "Application timeout",
 )
 
 

@@ -101,7 +101,8 @@ class Learner:
                 else value.to(place.device, copy=True)  # not a part of the file
                 for key, value in values.items()
             }
-        if isinstance(self.optimizer, torch.optim.SGD):  # what was frozen so far has no momentum
+        # What was frozen so far has no momentum, and SGD wants all of them or none.
+        if state["optimizer"] and isinstance(self.optimizer, torch.optim.SGD):
             for place in named.values():
                 if place.requires_grad:
                     self.optimizer.state[place].setdefault(

@@ -116,7 +116,7 @@ def fit(
     and of the GPU that trains are afterwards as they were.
 
     Raises:
-        TrainingError: an unknown name; settings under which nothing is learnt; too few identities
+        TrainingError: an unknown name; settings that do not go together; too few identities
             or crops; a checkpoint that is not there or does not fit; processes with different
             crops or settings; a loss, gradient or weight that is not finite.
     """
@@ -233,8 +233,8 @@ def fit(
                 if learner.average is not None:
                     learner.average.update_parameters(learner.network)
             elif dtype is not torch.float16 or not math.isfinite(value) or learner.loss_scale < 1:
-                told = checkpoint_dir if group.main else None
-                raise TrainingError(not_finite(step, crops, value, norm, rate, folder=told))
+                folder = checkpoint_dir if group.main else None
+                raise TrainingError(not_finite(step, crops, value, norm, rate, folder=folder))
             learner.classifier.observe()
             learner.classifier.keep(learner.optimizer)
             learner.optimizer.zero_grad()

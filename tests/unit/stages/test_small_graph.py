@@ -36,6 +36,7 @@ from facewright.registry.tracking import (
     connect,
 )
 from facewright.stages.metrics import began_from
+from facewright.training.checkpoint import remove_checkpoints
 from facewright.training.precision import precision_on
 
 ROOT = Path(__file__).parents[3]
@@ -418,7 +419,16 @@ def test_a_killed_training_from_the_champion_tells_what_it_went_on_from(
         assert train_with(**values) == 130
     (left,) = Path("artifacts/.train.checkpoints").glob("*.checkpoint")
     digest = hashlib.sha256((left / "checkpoint.json").read_bytes()).hexdigest()
-    assert train_with(**values) == 0
+    done: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("facewright.files.sync_to_disk", lambda path: done.append(path.name))
+        patch.setattr(
+            "facewright.stages.train.remove_checkpoints",
+            lambda *where, **key: (done.append("removed"), remove_checkpoints(*where, **key)),
+        )
+        assert train_with(**values) == 0
+    # The result is on the disk before what it could be made again from is gone.
+    assert {"model.safetensors", "metrics.json", "artifacts"} <= set(done[: done.index("removed")])
     tags = last_run(connect()).data.tags
     assert tags[RESUMED_TAG] == f"2 from {digest[:16]}"
     champion_of = read_card(project / "artifacts" / "train" / "teacher")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from facewright.training import fit, is_main_process
+from facewright.training import Trained, fit, is_main_process
 
 
 class ToyCrops:
@@ -49,6 +49,20 @@ class RecordedCrops(ToyCrops):
         self.read.append(indices.tolist())
         return super().batch(indices)
 
+
+TRIPLET = {"name": "triplet", "margin": 0.2}
+MAGFACE = {"name": "magface", "scale": 16.0, "l_a": 2.0, "u_a": 9.0, "l_m": 0.4, "u_m": 0.8}
+MAGFACE |= {"lambda_g": 1.0}
+SPHEREFACE = {
+    "name": "sphereface",
+    "margin": 2,
+    "lambda_base": 10.0,
+    "lambda_gamma": 0.1,
+    "lambda_power": 1.0,
+    "lambda_min": 1.0,
+}
+SUBCENTRE = {"name": "subcentre", "scale": 16.0, "margin": 0.1, "sub_centres": 2}
+ADAFACE = {"name": "adaface", "scale": 16.0, "margin": 0.2, "h": 0.333, "t_alpha": 0.3}
 
 SETTINGS: dict[str, Any] = {
     "network": "resnet_tiny",
@@ -131,8 +145,22 @@ def train_without_batchnorm(
         "weights": weights.tolist(),
         "angles": [] if noise is None else noise["angle"].sort_index().tolist(),  # to centres
         "reports": reports,
+        "waited": trained.waited,
         "resumed": trained.resumed,
         "rates": [row.get("validation_true_match_rate") for row in trained.history],
         "chosen": trained.chosen_epoch,
         "main": is_main_process(),
     }
+
+
+def train(crops: ToyCrops | None = None, **settings: Any) -> Trained:
+    return fit(crops or ToyCrops(), **(SETTINGS | settings))
+
+
+def same_weights(one: Trained, other: Trained) -> bool:
+    first, second = one.network.state_dict(), other.network.state_dict()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def losses(trained: Trained) -> list[float]:
+    return [row["train_loss"] for row in trained.history]

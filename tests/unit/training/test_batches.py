@@ -221,7 +221,6 @@ def test_seeds_differ_by_every_part() -> None:
     ("crops", "settings", "message"),
     [
         (Numbers(20), {"batch_size": 9, "crops_per_identity": 2}, "no multiple"),
-        (Numbers(40), {"batch_size": 8, "passes": 3, "crops_per_identity": 2}, "of 3 passes of it"),
         (Numbers(40), {"batch_size": 24, "crops_per_identity": 4}, "needs 6 identities"),
         (Numbers(5), {"batch_size": 4, "crops_per_identity": 2}, "no identity has two crops"),
         (Numbers(20), {"batch_size": 8, "passes": 5}, "1 processes with 5 passes each: give 10"),

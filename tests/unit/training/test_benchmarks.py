@@ -100,9 +100,9 @@ def test_loop_and_data_and_gpu_run_through_the_command(
 
 def test_a_ratio_is_of_each_turn_and_of_none_without_both() -> None:
     rates = {"a": [2.0, 9.0, 4.0, 5.0], "b": [1.0, 3.0, 2.0], "failed": []}
-    assert training_crops.ratio("r", rates, "a", "b") == {"r": 2.0, "r_range": [2.0, 3.0]}
-    assert training_crops.ratio("r", rates, "a", "failed") == {"r": None, "r_range": None}
-    assert training_crops.ratio("r", rates, "absent", "b") == {"r": None, "r_range": None}
+    assert training_crops.ratio_figures("r", rates, "a", "b") == {"r": 2.0, "r_range": [2.0, 3.0]}
+    assert training_crops.ratio_figures("r", rates, "a", "failed") == {"r": None, "r_range": None}
+    assert training_crops.ratio_figures("r", rates, "absent", "b") == {"r": None, "r_range": None}
 
 
 @pytest.mark.parametrize(

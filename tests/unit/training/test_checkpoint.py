@@ -15,6 +15,7 @@ from facewright.errors import StorageError, TrainingError
 from facewright.training import checkpoint
 from facewright.training.checkpoint import (
     Checkpoint,
+    checkpoint_digest,
     last_checkpoint,
     named_checkpoint,
     only_writer,
@@ -274,6 +275,39 @@ def test_a_disk_that_does_not_answer_is_no_damage(
     found = last_checkpoint(tmp_path, key="k")
     assert found is not None
     assert found.path == kept[1]
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path, 5)
+
+    def full(*where: Any, **how: Any) -> None:
+        raise RuntimeError("unable to mmap 64 bytes: Cannot allocate memory (12)\nException …")
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(StorageError, match=r"cannot be read now \(unable to mmap") as caught:
+        last_checkpoint(tmp_path, key="k")
+    assert "\n" not in str(caught.value)
+    assert path.is_dir()
+
+
+def test_a_disk_that_does_not_say_what_is_there_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, 5)
+    (path / "state.pt").write_bytes(b"")
+
+    def silent(path: Path) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    for name in ("is_file", "exists"):
+        monkeypatch.setattr(Path, name, silent)
+    for look in (
+        lambda: last_checkpoint(tmp_path, key="k"),
+        lambda: named_checkpoint(path, about=ABOUT),
+        lambda: checkpoint_digest(path),
+    ):
+        with pytest.raises(StorageError, match="cannot be read now"):
+            look()
 
 
 def test_all_of_it_is_on_the_disk_before_it_is_called_a_checkpoint(

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ from facewright.errors import FacewrightError, TrainingError
 from facewright.models import build_network
 from facewright.training import checkpoint, is_main_process, learner
 from facewright.training.checkpoint import last_checkpoint
-from facewright.training.distributed import Processes, process_group
+from facewright.training.distributed import GONE, Processes, process_group
 
 from .faces import Killed, RecordedCrops, ToyCrops, train_without_batchnorm, without_batchnorm
 from .processes import belongs, run_together
@@ -74,7 +75,7 @@ def in_halves(folder: Path, half: int) -> dict[str, Any]:
     changed: dict[str, Any] = {"epochs": 2}
     if half:
         named = folder / "step-00000008-key.checkpoint"
-        changed = {"resume": named, "learning_rate": 0.02, "checkpoint_key": "second"}
+        changed = {"resume": named, "learning_rate": 0.1, "checkpoint_key": "second"}
     crops = ToyCrops(people=5)
     noise = np.random.default_rng(1).integers(0, 256, crops.images.shape)
     crops.images = (0.19 * crops.images + 0.81 * noise).astype(np.uint8)  # else all are told apart
@@ -85,6 +86,14 @@ def not_finite() -> dict[str, torch.Tensor]:
     weights = without_batchnorm("", embedding_size=8, dropout=0.0).state_dict()
     weights["2.weight"][0, 0] = float("nan")
     return weights
+
+
+class Slow(ToyCrops):
+    """The second process gets its crops late."""
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        time.sleep(0.3 if os.environ["RANK"] == "1" else 0)
+        return super().batch(indices)
 
 
 class FullDisk:
@@ -144,10 +153,10 @@ def work(folder: str) -> None:
     except TrainingError as error:
         seen["unlike"] = str(error)
     rank = int(os.environ["RANK"])
-    belongs(group=GROUPS - 3, processes=2)
-    with process_group() as group:
-        seen["largest"] = group.largest(2.5 + rank)
     learner.build_network = without_batchnorm
+    belongs(group=GROUPS - 3, processes=2)
+    slow = Slow(people=3, photos=9)
+    seen["slow"] = train_without_batchnorm(None, slow, readers=1, epochs=1)
     belongs(group=GROUPS - 2, processes=2)
     seen["not finite"] = refusal(Path(folder, "not finite"), start=not_finite())
     belongs(group=GROUPS - 1, processes=2)
@@ -220,7 +229,7 @@ def test_two_processes_choose_average_and_go_on_from_a_named_checkpoint_as_one_d
             assert first[key] == second[key]
         assert first["rates"] == second["rates"] == pytest.approx(one["rates"], abs=0.02)
         assert len(set(one["rates"])) > 1
-        # The second half makes it worse, and remembers the first.
+        # The rate of the second half makes it worse, and the first is remembered.
         assert first["chosen"] == second["chosen"] == one["chosen"] == 2
 
 
@@ -261,7 +270,9 @@ def test_processes_with_other_parameters_do_not_train_together(seen: list[dict[s
 
 
 def test_who_waits_longest_counts(seen: list[dict[str, Any]]) -> None:
-    assert [process["largest"] for process in seen] == [3.5, 3.5]
+    """The first waits for the second, and not for crops."""
+    for process in seen:
+        assert process["slow"]["waited"] > 0.5
 
 
 def test_weights_that_are_no_numbers_stop_all_processes(
@@ -286,6 +297,20 @@ def test_a_disk_that_is_full_for_one_process_stops_all_and_leaves_the_checkpoint
     found = last_checkpoint(folder / "full", key="key")
     assert found is not None
     assert found.step == 6
+
+
+@pytest.mark.parametrize("words", GONE)
+def test_a_process_that_is_lost_or_silent_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, lambda *_: None)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    with pytest.raises(TrainingError, match="process 0 of 2 lost another one"), process_group():
+        raise RuntimeError(f"[somewhere/pair.cc:5] {words} [127.0.0.1]:5")
+    with pytest.raises(RuntimeError, match="shapes"), process_group():
+        raise RuntimeError("shapes do not fit")
 
 
 class Deadly(ToyCrops):
