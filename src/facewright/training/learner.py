@@ -89,7 +89,7 @@ class Learner:
         }
 
     def restore(self, checkpoint: Checkpoint) -> str:
-        """Put everything back in place; the precision of the training so far."""
+        """Put everything back in place; returns the precision of the training so far."""
         state = checkpoint.state()
         self.network.load_state_dict(state["network"])
         named = dict(self.network.named_parameters())
