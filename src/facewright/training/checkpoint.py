@@ -294,13 +294,16 @@ def _checked(path: Path, card: Mapping[str, Any]) -> Checkpoint:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except pickle.UnpicklingError as error:
-        # PyTorch's message recommends to load it without the protection.
-        raise ValueError(f"{path.name} is not plain tensors and numbers") from error
-    except RuntimeError as error:  # no memory to map it; the digest says that it is unharmed
-        raise OSError(str(error).partition("\n")[0]) from error
+    with _disk_answers(path):
+        try:
+            state: dict[str, Any] = torch.load(
+                path, weights_only=True, map_location="cpu", mmap=True
+            )
+        except pickle.UnpicklingError as error:
+            # PyTorch's message recommends to load it without the protection.
+            raise ValueError(f"{path.name} is not plain tensors and numbers") from error
+        except RuntimeError as error:  # no memory to map it; the digest says that it is unharmed
+            raise OSError(str(error).partition("\n")[0]) from error
     return state
 
 

@@ -288,6 +288,8 @@ def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
         last_checkpoint(tmp_path, key="k")
     assert "\n" not in str(caught.value)
     assert path.is_dir()
+    with pytest.raises(StorageError, match="cannot be read now"):  # nor later, when it is taken
+        Checkpoint(path, 5, ("head-0000-of-0001.pt",)).state()
 
 
 def test_a_disk_that_does_not_say_what_is_there_is_told_in_a_line(
